@@ -1,0 +1,82 @@
+use std::time::Duration;
+
+/// Every bound of the server, with its default. Nothing is bounded by a number
+/// written elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's body after decoding, in bytes. Over it: RESOURCE_EXHAUSTED, HTTP 413.
+    pub request_bytes: usize,
+    /// All HTTP headers of a request, in bytes. Over it: HTTP 431.
+    pub header_bytes: u32,
+    /// Nesting of a JSON value that is kept; unknown keys are skipped at any depth.
+    pub json_depth: usize,
+    /// Tensors in one request. Over it: INVALID_ARGUMENT.
+    pub tensors_per_request: usize,
+    /// Time for a request's headers to arrive. Over it the connection is closed.
+    pub header_read_timeout: Duration,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// Open connections of one listener; further ones wait to be accepted.
+    pub connections: usize,
+    /// What a request without a deadline gets. Over it: DEADLINE_EXCEEDED, HTTP 504.
+    pub default_deadline: Duration,
+    /// Jobs waiting for a worker. Over it: RESOURCE_EXHAUSTED, HTTP 429.
+    pub queue_length: usize,
+    /// Examples in one request of a signature with plugins. Over it: INVALID_ARGUMENT.
+    pub examples_per_request: usize,
+    /// Linear memory of one plugin instance, all memories together, in bytes.
+    pub plugin_memory_bytes: usize,
+    /// Table entries of one plugin instance, all tables together.
+    pub plugin_table_elements: usize,
+    /// Time of one plugin call, or the request's deadline if sooner.
+    pub plugin_call_timeout: Duration,
+    /// All tensors that one plugin call returns, in bytes.
+    pub plugin_output_bytes: usize,
+    /// Log text kept of one plugin call, in bytes; the rest is dropped and counted.
+    pub plugin_log_bytes: usize,
+    /// Stack of a plugin, in bytes.
+    pub plugin_stack_bytes: usize,
+    /// A component's file, in bytes.
+    pub component_bytes: u64,
+    /// A bundle's manifest, in bytes.
+    pub manifest_bytes: u64,
+    /// A file that a bundle hands to a plugin, in bytes.
+    pub plugin_file_bytes: u64,
+    /// All files of a bundle that are read, in bytes.
+    pub bundle_bytes: u64,
+    /// Nodes of an ONNX graph, with those of its subgraphs.
+    pub graph_nodes: usize,
+    /// Time that requests in flight get to finish after SIGTERM.
+    pub drain_grace: Duration,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 64 * MIB,
+            header_bytes: 16 * 1024,
+            json_depth: 128,
+            tensors_per_request: 256,
+            header_read_timeout: Duration::from_secs(10),
+            http2_streams: 200,
+            connections: 4096,
+            default_deadline: Duration::from_secs(60),
+            queue_length: 1024,
+            examples_per_request: 1024,
+            plugin_memory_bytes: 256 * MIB,
+            plugin_table_elements: 20_000,
+            plugin_call_timeout: Duration::from_secs(1),
+            plugin_output_bytes: 64 * MIB,
+            plugin_log_bytes: 64 * 1024,
+            plugin_stack_bytes: 512 * 1024,
+            component_bytes: 32 * MIB as u64,
+            manifest_bytes: MIB as u64,
+            plugin_file_bytes: 16 * MIB as u64,
+            bundle_bytes: 4096 * MIB as u64,
+            graph_nodes: 1_000_000,
+            drain_grace: Duration::from_secs(30),
+        }
+    }
+}
