@@ -38,6 +38,8 @@ pub struct Limits {
     pub plugin_stack_bytes: usize,
     /// A component's file, in bytes.
     pub component_bytes: u64,
+    /// Compiled components kept on disk, in bytes; the least recently used go first.
+    pub plugin_cache_bytes: u64,
     /// A bundle's manifest, in bytes.
     pub manifest_bytes: u64,
     /// A file that a bundle hands to a plugin, in bytes.
@@ -46,6 +48,10 @@ pub struct Limits {
     pub bundle_bytes: u64,
     /// Nodes of an ONNX graph, with those of its subgraphs.
     pub graph_nodes: usize,
+    /// One tensor inside a model, in bytes.
+    pub tensor_bytes: usize,
+    /// All tensors that are alive at one moment of a model's run, in bytes.
+    pub run_bytes: usize,
     /// Time that requests in flight get to finish after SIGTERM.
     pub drain_grace: Duration,
 }
@@ -72,10 +78,13 @@ impl Default for Limits {
             plugin_log_bytes: 64 * 1024,
             plugin_stack_bytes: 512 * 1024,
             component_bytes: 32 * MIB as u64,
+            plugin_cache_bytes: 1024 * MIB as u64,
             manifest_bytes: MIB as u64,
             plugin_file_bytes: 16 * MIB as u64,
             bundle_bytes: 4096 * MIB as u64,
             graph_nodes: 1_000_000,
+            tensor_bytes: 2048 * MIB,
+            run_bytes: 16 * 1024 * MIB,
             drain_grace: Duration::from_secs(30),
         }
     }
