@@ -240,7 +240,7 @@ def without_model_name():
             "duplicate output tensor alias: sum",
         ),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value[:50] if isinstance(value, str) else "",
 )
 def test_grpc_refuses(small, request_, code, text):
     given_code, given = refused(lambda: send(small, request_))

@@ -114,25 +114,27 @@ def tensor(dtype, shape=(), **fields):
     return proto
 
 
-@pytest.mark.parametrize(
-    "proto, expected",
-    [
-        (tensor("float32", [4], float_val=[1, 2]), [1, 2, 2, 2]),
-        (tensor("float32", [3]), [0, 0, 0]),
-        (tensor("float32", [2], float_val=[1, 2, 3]), [1, 2]),
-        (tensor("float32", [], float_val=[7, 8]), 7),
-        (tensor("float32", []), 0),
-        (tensor("float32", [1], float_val=[1], tensor_content=b"\0\0\0\x40"), [2]),
-        (tensor("float16", [2], half_val=[0x3C00]), [1, 1]),
-        (tensor("float16", [1], half_val=[0x7F3C00]), [1]),
-        (tensor("int8", [1], int_val=[300]), [44]),
-        (tensor("uint8", [1], int_val=[-1]), [255]),
-        (tensor("int16", [1], int_val=[70000]), [4464]),
-        (tensor("int64", [1], int_val=[5]), [0]),
-        (tensor("float32", [0, 3], float_val=[1]), np.zeros((0, 3))),
-    ],
-    ids=lambda value: None if isinstance(value, (list, int, np.ndarray)) else str(value)[:40],
-)
+INCOMPLETE = {
+    "the last value repeats": (tensor("float32", [4], float_val=[1, 2]), [1, 2, 2, 2]),
+    "no value is zeros": (tensor("float32", [3]), [0, 0, 0]),
+    "too many values are cut": (tensor("float32", [2], float_val=[1, 2, 3]), [1, 2]),
+    "a scalar takes the first": (tensor("float32", [], float_val=[7, 8]), 7),
+    "a scalar without value is zero": (tensor("float32", []), 0),
+    "content wins": (tensor("float32", [1], float_val=[1], tensor_content=b"\0\0\0\x40"), [2]),
+    "half repeats": (tensor("float16", [2], half_val=[0x3C00]), [1, 1]),
+    "half has 16 bits": (tensor("float16", [1], half_val=[0x7F3C00]), [1]),
+    "int8 wraps": (tensor("int8", [1], int_val=[300]), [44]),
+    "uint8 wraps": (tensor("uint8", [1], int_val=[-1]), [255]),
+    "int16 wraps": (tensor("int16", [1], int_val=[70000]), [4464]),
+    "a wrong field is no field": (tensor("int64", [1], int_val=[5]), [0]),
+    "an empty tensor ignores values": (
+        tensor("float32", [0, 3], float_val=[1]),
+        np.zeros((0, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("proto, expected", INCOMPLETE.values(), ids=INCOMPLETE.keys())
 def test_incomplete_tensors_mean_what_they_mean_to_tensorflow(small, proto, expected):
     name = tf.as_dtype(proto.dtype).name
     found = predict(small, f"identity_{name}", {"x": proto})["y"]
