@@ -58,6 +58,11 @@ pub(crate) fn check(
         return Err(PluginError::NoStage { plugin: plugin.clone() });
     }
     subject.check_imports()?;
+    let wrong = |item: &str| {
+        let (plugin, item) = (plugin.clone(), item.to_owned());
+        move |error| PluginError::WrongType { plugin, item, reason: reason(&error) }
+    };
+    let pre = linker.instantiate_pre(component).map_err(wrong("an import"))?;
     if let Some(stage) = &preprocess {
         stage.check::<InitParams, InitResult>("init")?;
         stage.check::<PreprocessParams, PreprocessResult>("process")?;
@@ -66,11 +71,6 @@ pub(crate) fn check(
         stage.check::<InitParams, InitResult>("init")?;
         stage.check::<PostprocessParams, PostprocessResult>("process")?;
     }
-    let wrong = |item: &str| {
-        let (plugin, item) = (plugin.clone(), item.to_owned());
-        move |error| PluginError::WrongType { plugin, item, reason: reason(&error) }
-    };
-    let pre = linker.instantiate_pre(component).map_err(wrong("an import"))?;
     let preprocess = preprocess.map(|_| preprocess::GuestIndices::new(&pre)).transpose();
     let postprocess = postprocess.map(|_| postprocess::GuestIndices::new(&pre)).transpose();
     Ok(Checked {

@@ -16,6 +16,9 @@ const TICK: Duration = Duration::from_millis(5);
 pub(crate) const CORE_INSTANCES: u32 = 64;
 pub(crate) const MEMORIES: u32 = 8;
 pub(crate) const TABLES: u32 = 8;
+/// Resource handles that are alive. The contract has none; a guest's own are the host's
+/// to keep, outside of the guest's memory.
+pub(crate) const HANDLES: usize = 4096;
 
 const MIB: usize = 1024 * 1024;
 

@@ -153,6 +153,7 @@ impl<'a> Sandbox<'a> {
         let mut store = Store::new(plugin.pre.engine(), state);
         store.limiter(|state| &mut state.budget);
         store.set_hostcall_fuel(lift::answer_bytes(limits));
+        store.set_max_component_handles(engine::HANDLES);
         Ok(Self { store, _permit: permit, limits, at, deadline: context.deadline })
     }
 

@@ -121,7 +121,7 @@ impl<'a> Lift<'a> {
 }
 
 pub(crate) fn too_much(limits: &Limits) -> String {
-    format!("it returned more than {} bytes", limits.plugin_output_bytes)
+    format!("it handed over more than {} bytes", limits.plugin_output_bytes)
 }
 
 /// Checks what `init` says of the plugin.

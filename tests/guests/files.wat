@@ -1,0 +1,11 @@
+;; Answers with the size of its first file and of its configuration, which init was told.
+(global $file (mut i32) (i32.const 0))
+(global $config (mut i32) (i32.const 0))
+(func (export "init") (type $init)
+  (global.set $config (local.get 1))
+  (global.set $file (i32.load offset=12 (local.get 2)))
+  (i32.const 0x400))
+(func (export "process") (type $process)
+  (f32.store (i32.const 0x700) (f32.convert_i32_u (global.get $file)))
+  (f32.store (i32.const 0x704) (f32.convert_i32_u (global.get $config)))
+  (global.get $answer))

@@ -1,0 +1,17 @@
+;; Gives the same 1 MiB a thousand times, as blobs: 1 GB of tensor from 1 MiB of memory.
+(func (export "init") (type $init) (i32.const 0x400))
+(func (export "process") (type $process)
+  (local $data i32) (local $list i32) (local $i i32)
+  (local.set $data (call $alloc (i32.const 0x100000)))
+  (local.set $list (call $alloc (i32.const 8000)))
+  (loop
+    (i32.store (i32.add (local.get $list) (i32.shl (local.get $i) (i32.const 3))) (local.get $data))
+    (i32.store offset=4 (i32.add (local.get $list) (i32.shl (local.get $i) (i32.const 3)))
+      (i32.const 0x100000))
+    (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000))))
+  (i32.store8 (i32.const 0x688) (i32.const 13))
+  (i64.store (i32.const 0x6c0) (i64.const 1000))
+  (i32.store8 (i32.const 0x694) (i32.const 1))
+  (i32.store (i32.const 0x698) (local.get $list))
+  (i32.store (i32.const 0x69c) (i32.const 1000))
+  (global.get $answer))

@@ -1,0 +1,10 @@
+;; Answers with as many zero bytes as its input "x" says: one uint8 tensor.
+(func (export "init") (type $init) (i32.const 0x400))
+(func (export "process") (type $process)
+  (local $n i32)
+  (local.set $n (i32.load (i32.load offset=24 (local.get 11))))
+  (i32.store8 (i32.const 0x688) (i32.const 1))
+  (i64.store (i32.const 0x6c0) (i64.extend_i32_u (local.get $n)))
+  (i32.store (i32.const 0x698) (call $alloc (local.get $n)))
+  (i32.store (i32.const 0x69c) (local.get $n))
+  (global.get $answer))

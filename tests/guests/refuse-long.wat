@@ -1,0 +1,11 @@
+;; Refuses with a message of 1 MiB.
+(func (export "init") (type $init) (i32.const 0x400))
+(func (export "process") (type $process)
+  (local $at i32)
+  (local.set $at (call $alloc (i32.const 0x100000)))
+  (memory.fill (local.get $at) (i32.const 0x61) (i32.const 0x100000))
+  (i32.store8 (global.get $answer) (i32.const 1))
+  (i32.store8 offset=4 (global.get $answer) (i32.const 0))
+  (i32.store offset=8 (global.get $answer) (local.get $at))
+  (i32.store offset=12 (global.get $answer) (i32.const 0x100000))
+  (global.get $answer))
