@@ -1,1 +1,26 @@
+//! The protocols: TensorFlow Serving's gRPC and REST over the trait
+//! [`ingle_types::Serve`].
+//!
+//! This crate decodes, routes nothing, runs nothing and encodes: it knows neither
+//! Burn nor wasmtime and never touches the file system. Read [`Wire`] first, then
+//! the calls in `tfs_grpc` and `tfs_rest`, which are the same three steps: resolve a
+//! servable, decode by its signature, predict.
+#![forbid(unsafe_code)]
 
+mod body;
+mod budget;
+mod call;
+mod json;
+pub mod models_config;
+pub mod proto;
+mod protobuf;
+mod server;
+mod signature_def;
+pub mod tensor_proto;
+mod tfs_grpc;
+mod tfs_rest;
+
+#[cfg(test)]
+mod tests;
+
+pub use server::{DrainError, Wire};

@@ -1,0 +1,182 @@
+//! TensorFlow Serving's `models.config`: a text protobuf of `ModelServerConfig`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ingle_types::{Code, Version};
+use prost_reflect::text_format::ParseError;
+use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage};
+
+use crate::proto::DESCRIPTORS;
+use crate::proto::tensorflow::serving as pb;
+use pb::file_system_storage_path_source_config::servable_version_policy::PolicyChoice;
+use pb::model_server_config::Config;
+
+const MESSAGE: &str = "tensorflow.serving.ModelServerConfig";
+
+/// A model that the file lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    pub name: String,
+    /// An absolute path or a URI.
+    pub base_path: String,
+    pub policy: VersionPolicy,
+    pub labels: BTreeMap<String, Version>,
+    /// One of [`PLATFORMS`].
+    pub platform: String,
+}
+
+/// Which of the versions that are there are to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionPolicy {
+    /// So many of the highest, at least one.
+    Latest(u32),
+    All,
+    Specific(Vec<Version>),
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        Self::Latest(1)
+    }
+}
+
+/// What a file may call the platform; every file written for TensorFlow Serving says
+/// the first.
+pub const PLATFORMS: [&str; 3] = ["tensorflow", "onnx", "onnxruntime_onnx"];
+
+/// The ways in which a file can be wrong, in TensorFlow Serving's words where it has
+/// any.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsConfigError {
+    #[error("Error parsing text-format tensorflow.serving.ModelServerConfig: {0}")]
+    Syntax(ParseError),
+    #[error("the built-in descriptors are damaged")]
+    Descriptors(#[from] DescriptorError),
+    #[error("custom_model_config is not supported: use model_config_list")]
+    Custom,
+    #[error("a model in the config list has no name")]
+    NoName,
+    #[error("Illegal to list model {name} multiple times in config list")]
+    Duplicate { name: String },
+    #[error("Expected model {name} to have an absolute path or URI; got base_path()={base_path}")]
+    RelativePath { name: String, base_path: String },
+    #[error(
+        "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, model name is {name}"
+    )]
+    NoPlatform { name: String },
+    #[error(
+        "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, model name is {name}"
+    )]
+    TwoPlatforms { name: String },
+    #[error("Model {name} requests unsupported platform {platform}")]
+    Platform { name: String, platform: String },
+    #[error("model {name} lists version {version}, which is negative")]
+    Version { name: String, version: i64 },
+    #[error("model {name} sets logging_config, which is not supported")]
+    Logging { name: String },
+}
+
+impl ModelsConfigError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Descriptors(_) => Code::Internal,
+            Self::Custom | Self::Logging { .. } => Code::Unimplemented,
+            _ => Code::InvalidArgument,
+        }
+    }
+}
+
+/// Reads a file's text.
+///
+/// # Errors
+/// For the first thing that is wrong with it.
+pub fn parse(text: &str) -> Result<Vec<ModelConfig>, ModelsConfigError> {
+    let models = match read(text)?.config {
+        None => Vec::new(),
+        Some(Config::ModelConfigList(list)) => list.config,
+        Some(Config::CustomModelConfig(_)) => return Err(ModelsConfigError::Custom),
+    };
+    let mut names = BTreeSet::new();
+    if let Some(twice) = models.iter().find(|model| !names.insert(&model.name)) {
+        return Err(ModelsConfigError::Duplicate { name: twice.name.clone() });
+    }
+    models.into_iter().map(model).collect()
+}
+
+fn read(text: &str) -> Result<pb::ModelServerConfig, ModelsConfigError> {
+    let pool = DescriptorPool::decode(DESCRIPTORS)?;
+    let mut message = match pool.get_message_by_name(MESSAGE) {
+        Some(descriptor) => DynamicMessage::new(descriptor),
+        None => return Ok(pb::ModelServerConfig::default()),
+    };
+    message.merge_text_format(text).map_err(ModelsConfigError::Syntax)?;
+    // The same message in two forms of it.
+    Ok(message.transcode_to().unwrap_or_default())
+}
+
+fn model(config: pb::ModelConfig) -> Result<ModelConfig, ModelsConfigError> {
+    let platform = platform(&config)?;
+    let name = config.name;
+    if name.is_empty() {
+        return Err(ModelsConfigError::NoName);
+    }
+    if !is_absolute(&config.base_path) {
+        return Err(ModelsConfigError::RelativePath { name, base_path: config.base_path });
+    }
+    if config.logging_config.is_some() {
+        return Err(ModelsConfigError::Logging { name });
+    }
+    let policy = policy(&name, config.model_version_policy)?;
+    let labels = config.version_labels.into_iter();
+    let labels: Result<_, _> = labels
+        .map(|(label, number)| version(&name, number).map(|version| (label, version)))
+        .collect();
+    Ok(ModelConfig { labels: labels?, base_path: config.base_path, policy, platform, name })
+}
+
+fn platform(config: &pb::ModelConfig) -> Result<String, ModelsConfigError> {
+    let name = || config.name.clone();
+    #[expect(deprecated, reason = "files in use still set it")]
+    let model_type = config.model_type;
+    let platform = match (model_type, config.model_platform.as_str()) {
+        (0, "") => return Err(ModelsConfigError::NoPlatform { name: name() }),
+        (0, platform) => platform,
+        (1, "") => "tensorflow",
+        (_, "") => "other",
+        _ => return Err(ModelsConfigError::TwoPlatforms { name: name() }),
+    };
+    let platform = platform.to_owned();
+    if PLATFORMS.contains(&platform.as_str()) {
+        return Ok(platform);
+    }
+    Err(ModelsConfigError::Platform { name: name(), platform })
+}
+
+fn is_absolute(path: &str) -> bool {
+    let scheme = path.split_once("://").map(|(scheme, _)| scheme);
+    path.starts_with('/')
+        || scheme.is_some_and(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+fn policy(
+    name: &str,
+    policy: Option<pb::file_system_storage_path_source_config::ServableVersionPolicy>,
+) -> Result<VersionPolicy, ModelsConfigError> {
+    Ok(match policy.and_then(|policy| policy.policy_choice) {
+        None => VersionPolicy::default(),
+        Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions.max(1)),
+        Some(PolicyChoice::All(_)) => VersionPolicy::All,
+        Some(PolicyChoice::Specific(specific)) => {
+            let versions = specific.versions.into_iter().map(|number| version(name, number));
+            VersionPolicy::Specific(versions.collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+fn version(name: &str, number: i64) -> Result<Version, ModelsConfigError> {
+    let name = name.to_owned();
+    Version::try_from(number).map_err(|_| ModelsConfigError::Version { name, version: number })
+}
+
+#[cfg(test)]
+mod tests;

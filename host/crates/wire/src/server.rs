@@ -1,0 +1,253 @@
+//! Listeners and connections: what a peer may hold, and for how long.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use ingle_telemetry::Metrics;
+use ingle_types::{Limits, Serve};
+use tokio::io::{AsyncReadExt as _, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Reply;
+use crate::{tfs_grpc, tfs_rest};
+
+mod stall;
+
+use stall::StallTimeout;
+
+/// The protocols of one server.
+#[derive(Clone)]
+pub struct Wire {
+    pub serve: Arc<dyn Serve>,
+    pub metrics: Metrics,
+    pub limits: Arc<Limits>,
+}
+
+/// The grace of a drain passed before the requests in flight were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{connections} connections were cut off, {grace:?} after the stop")]
+pub struct DrainError {
+    pub connections: usize,
+    pub grace: Duration,
+}
+
+impl Wire {
+    /// Answers TensorFlow Serving's gRPC calls until `shutdown`, then says GOAWAY and
+    /// waits for the calls in flight.
+    ///
+    /// # Errors
+    /// A [`DrainError`] where [`Limits::drain_grace`] was not enough.
+    pub async fn serve_grpc(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let connections = Connections::new(&self.limits, shutdown);
+        connections
+            .accept(listener, |stream, stop| grpc_connection(self.clone(), stream, stop))
+            .await
+    }
+
+    /// Answers TensorFlow Serving's REST calls and the metrics page until `shutdown`,
+    /// then closes idle connections and waits for the calls in flight.
+    ///
+    /// # Errors
+    /// As [`Wire::serve_grpc`].
+    pub async fn serve_rest(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let connections = Connections::new(&self.limits, shutdown);
+        connections
+            .accept(listener, |stream, stop| rest_connection(self.clone(), stream, stop))
+            .await
+    }
+}
+
+struct Connections {
+    limits: Arc<Limits>,
+    shutdown: CancellationToken,
+    permits: Arc<Semaphore>,
+    open: TaskTracker,
+}
+
+impl Connections {
+    fn new(limits: &Arc<Limits>, shutdown: CancellationToken) -> Self {
+        let permits = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            limits: limits.clone(),
+            shutdown,
+            permits: Arc::new(Semaphore::new(permits)),
+            open: TaskTracker::new(),
+        }
+    }
+
+    async fn accept<F>(
+        self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, CancellationToken) -> F,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cut_off = CancellationToken::new();
+        let mut pause = Pause::default();
+        while let Some(next) = self.shutdown.run_until_cancelled(self.next(&listener)).await {
+            let (stream, permit) = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    pause.after(&error).await;
+                    continue;
+                }
+            };
+            pause = Pause::default();
+            let connection = serve(stream, self.shutdown.clone());
+            let cut_off = cut_off.clone();
+            self.open.spawn(async move {
+                cut_off.run_until_cancelled(connection).await;
+                drop(permit);
+            });
+        }
+        drop(listener);
+        self.drain(&cut_off).await
+    }
+
+    /// Takes the permit first, so that connections beyond the limit wait in the
+    /// kernel's queue and cost nothing here.
+    async fn next(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, permit))
+    }
+
+    async fn drain(self, cut_off: &CancellationToken) -> io::Result<()> {
+        self.open.close();
+        let grace = self.limits.drain_grace;
+        if tokio::time::timeout(grace, self.open.wait()).await.is_ok() {
+            return Ok(());
+        }
+        let connections = self.open.len();
+        cut_off.cancel();
+        Err(io::Error::new(io::ErrorKind::TimedOut, DrainError { connections, grace }))
+    }
+}
+
+/// Waits after an error of accept, so that having no file descriptor left neither
+/// ends the server nor keeps a core busy.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Pause {
+    async fn after(&mut self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+        // The peer's doing, and over.
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
+        {
+            return;
+        }
+        tracing::warn!(%error, "cannot accept connections");
+        let wait = Duration::from_millis(10) * 2u32.pow(self.failures.min(6));
+        self.failures += 1;
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn rest_connection(wire: Wire, stream: TcpStream, stop: CancellationToken) {
+    // Below it hyper refuses to be built.
+    const LEAST_BUFFER: usize = 8 * 1024;
+    let limits = wire.limits.clone();
+    let buffer = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX).max(LEAST_BUFFER);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let wire = wire.clone();
+        async move { answered(tfs_rest::handle(&wire, request).await) }
+    });
+    let io = TokioIo::new(StallTimeout::new(stream, limits.default_deadline));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(buffer)
+        .serve_connection(io, service);
+    drive(connection, stop).await;
+}
+
+async fn grpc_connection(wire: Wire, stream: TcpStream, stop: CancellationToken) {
+    let limits = wire.limits.clone();
+    let Some(stream) = preface(stream, &limits, &stop).await else { return };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let wire = wire.clone();
+        async move { answered(tfs_grpc::handle(&wire, request).await) }
+    });
+    let resets = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.header_read_timeout)
+        .keep_alive_timeout(limits.header_read_timeout)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_pending_accept_reset_streams(resets)
+        .max_header_list_size(limits.header_bytes)
+        .serve_connection(
+            TokioIo::new(StallTimeout::new(stream, limits.default_deadline)),
+            service,
+        );
+    drive(connection, stop).await;
+}
+
+fn answered(response: Response<Reply>) -> Result<Response<Reply>, Infallible> {
+    Ok(response)
+}
+
+/// Reads what every HTTP/2 connection starts with: a peer that says nothing, or
+/// another protocol, is gone in time.
+async fn preface(
+    mut stream: TcpStream,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Option<impl tokio::io::AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut start = [0; PREFACE.len()];
+    let read = tokio::time::timeout(limits.header_read_timeout, stream.read_exact(&mut start));
+    stop.run_until_cancelled(read).await?.ok()?.ok()?;
+    if &start != PREFACE {
+        return None;
+    }
+    let (reader, writer) = stream.into_split();
+    let start = io::Cursor::new(Bytes::copy_from_slice(&start));
+    Some(tokio::io::join(start.chain(reader), writer))
+}
+
+async fn drive<C>(connection: C, stop: CancellationToken)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection failed");
+    }
+}

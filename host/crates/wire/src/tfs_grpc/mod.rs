@@ -1,0 +1,110 @@
+//! `tensorflow.serving.PredictionService` and `ModelService`.
+
+mod metadata;
+mod predict;
+mod spec;
+mod status;
+mod unary;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Body;
+use ingle_types::{Code, ServeError, Stage};
+
+use crate::Wire;
+use crate::body::Reply;
+use crate::call::{self, Call};
+
+/// The methods of both services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Predict,
+    GetModelMetadata,
+    GetModelStatus,
+    /// Published, but not answered.
+    Unsupported(&'static str),
+    Unknown,
+}
+
+impl Method {
+    fn of(path: &str) -> Self {
+        match path {
+            "/tensorflow.serving.PredictionService/Predict" => Self::Predict,
+            "/tensorflow.serving.PredictionService/GetModelMetadata" => Self::GetModelMetadata,
+            "/tensorflow.serving.ModelService/GetModelStatus" => Self::GetModelStatus,
+            "/tensorflow.serving.PredictionService/Classify" => Self::Unsupported("Classify"),
+            "/tensorflow.serving.PredictionService/Regress" => Self::Unsupported("Regress"),
+            "/tensorflow.serving.PredictionService/MultiInference" => {
+                Self::Unsupported("MultiInference")
+            }
+            "/tensorflow.serving.ModelService/HandleReloadConfigRequest" => {
+                Self::Unsupported("HandleReloadConfigRequest")
+            }
+            _ => Self::Unknown,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Predict => "Predict",
+            Self::GetModelMetadata => "GetModelMetadata",
+            Self::GetModelStatus => "GetModelStatus",
+            Self::Unsupported(name) => name,
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+pub(crate) async fn handle<B>(wire: &Wire, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    if let Some(refusal) = unary::refuse(&request) {
+        return refusal;
+    }
+    let method = Method::of(request.uri().path());
+    let call = Call::new(&wire.metrics, method.name(), "GRPC");
+    let outcome = answer(wire, &call, method, request).await;
+    unary::respond(call.finish(outcome))
+}
+
+async fn answer<B>(
+    wire: &Wire,
+    call: &Call,
+    method: Method,
+    request: Request<B>,
+) -> Result<Bytes, ServeError>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let deadline = unary::deadline(request.headers(), &wire.limits)?;
+    // What names a model and holds no tensor is bounded as headers are.
+    let small = usize::try_from(wire.limits.header_bytes).unwrap_or(usize::MAX);
+    let work = async {
+        match method {
+            Method::Predict => {
+                let message = unary::message(request, wire.limits.request_bytes, &wire.limits);
+                predict::answer(wire, call, deadline, message.await?).await
+            }
+            Method::GetModelMetadata => {
+                let message = unary::message(request, small, &wire.limits).await?;
+                metadata::answer(wire, call, message)
+            }
+            Method::GetModelStatus => {
+                let message = unary::message(request, small, &wire.limits).await?;
+                status::answer(wire, call, message)
+            }
+            Method::Unsupported(name) => {
+                Err(unimplemented(format!("{name} is not yet supported by this server")))
+            }
+            Method::Unknown => Err(unimplemented("unknown method".into())),
+        }
+    };
+    call::run(deadline, work).await
+}
+
+fn unimplemented(message: String) -> ServeError {
+    ServeError::new(Code::Unimplemented, Stage::Route, message)
+}

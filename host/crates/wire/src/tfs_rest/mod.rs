@@ -1,0 +1,158 @@
+//! TensorFlow Serving's REST API, and the metrics page beside it.
+
+mod body;
+mod column;
+mod decode;
+mod fill;
+mod float;
+mod metadata;
+mod path;
+mod predict;
+mod render;
+mod row;
+mod status;
+mod value;
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ORIGIN};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Body;
+use ingle_types::{Code, Deadline, Limits, ServeError, Stage};
+
+use crate::Wire;
+use crate::body::Reply;
+use crate::call::{self, Call, http_status};
+use crate::json::write_string;
+use path::Route;
+
+const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub(crate) async fn handle<B>(wire: &Wire, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: Error + Send + Sync + 'static,
+{
+    let uri = request.uri().clone();
+    if uri.path() == METRICS_PATH {
+        return metrics(wire, request.method(), uri.path_and_query());
+    }
+    if !is_api(uri.path()) {
+        return plain(StatusCode::NOT_FOUND, "not found");
+    }
+    if request.method() == Method::OPTIONS {
+        return preflight(request.headers());
+    }
+    // The query is part of the path, as in TensorFlow Serving.
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let route = path::route(request.method().as_str(), target);
+    let api = route.as_ref().map_or("Unknown", Route::api);
+    let call = Call::new(&wire.metrics, api, "REST");
+    let outcome = match route {
+        Ok(route) => answer(wire, &call, route, request).await,
+        Err(error) => Err(error.into()),
+    };
+    respond(call.finish(outcome))
+}
+
+async fn answer<B>(
+    wire: &Wire,
+    call: &Call,
+    route: Route,
+    request: Request<B>,
+) -> Result<Vec<u8>, ServeError>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: Error + Send + Sync + 'static,
+{
+    check_headers(request.headers(), &wire.limits)?;
+    let deadline = Deadline::after(wire.limits.default_deadline);
+    let work = async {
+        match route {
+            Route::Predict(model) => {
+                let body = body::Encoded::read(request, wire.limits.request_bytes).await?;
+                predict::answer(wire, call, model, body, deadline).await
+            }
+            Route::Metadata(model) => metadata::answer(wire, call, &model),
+            Route::Status { model, version } => status::answer(wire, call, &model, version),
+            Route::Classify(_) => Err(unimplemented("classify")),
+            Route::Regress(_) => Err(unimplemented("regress")),
+        }
+    };
+    call::run(deadline, work).await
+}
+
+fn unimplemented(verb: &str) -> ServeError {
+    let message = format!("{verb} is not yet supported by this server");
+    ServeError::new(Code::Unimplemented, Stage::Route, message)
+}
+
+/// What hyper's buffer lets through where it may not be as small as the limit.
+fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), ServeError> {
+    const SEPARATORS: usize = ": \r\n".len();
+    let bytes: usize = headers.iter().map(|(k, v)| k.as_str().len() + v.len() + SEPARATORS).sum();
+    let limit = limits.header_bytes;
+    if bytes <= usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    let message = format!("the request's headers are larger than the limit of {limit} bytes");
+    Err(ServeError::invalid(Stage::Decode, message))
+}
+
+fn is_api(path: &str) -> bool {
+    path.get(.."/v1/".len()).is_some_and(|start| start.eq_ignore_ascii_case("/v1/"))
+}
+
+fn respond(outcome: Result<Vec<u8>, ServeError>) -> Response<Reply> {
+    match outcome {
+        Ok(body) => with_type(StatusCode::OK, JSON, body),
+        Err(error) => {
+            let mut body = b"{\n    \"error\": ".to_vec();
+            write_string(&mut body, error.message().as_bytes());
+            body.extend_from_slice(b"\n}");
+            with_type(http_status(error.code(), error.stage()), JSON, body)
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Reply> {
+    with_type(status, TEXT, text)
+}
+
+fn with_type(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Reply> {
+    let mut response = Response::new(Reply::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn metrics(wire: &Wire, method: &Method, target: Option<&PathAndQuery>) -> Response<Reply> {
+    if method != Method::GET && method != Method::HEAD {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    }
+    match target.map(PathAndQuery::as_str) {
+        Some(METRICS_PATH) | None => plain(StatusCode::OK, wire.metrics.render()),
+        Some(other) => {
+            let text = format!("Unexpected path: {other}. Should be {METRICS_PATH}");
+            plain(StatusCode::BAD_REQUEST, text)
+        }
+    }
+}
+
+/// A browser's question before the request itself; answered without CORS headers,
+/// which are an option that is off.
+fn preflight(headers: &HeaderMap) -> Response<Reply> {
+    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let known = origin.contains("http://") || origin.contains("https://");
+    let mut response = Response::new(Reply::default());
+    *response.status_mut() = if known { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    response
+}
