@@ -24,6 +24,12 @@ pub struct FoundVersion {
     pub fingerprint: u64,
 }
 
+impl FoundVersion {
+    pub fn new(directory: impl Into<String>, fingerprint: u64) -> Self {
+        Self { directory: directory.into(), fingerprint }
+    }
+}
+
 /// A model's base path, whose numeric sub-directories are its versions.
 #[derive(Clone, Debug)]
 pub struct ModelSource {
@@ -37,6 +43,11 @@ impl ModelSource {
 
     pub fn base_path(&self) -> &Path {
         &self.base_path
+    }
+
+    /// Whether the base path is a directory at all.
+    pub fn exists(&self) -> bool {
+        self.base_path.is_dir()
     }
 
     /// The versions that are there now. Names that are not numbers are ignored, so
@@ -140,7 +151,7 @@ fn list_versions(base: &Dir) -> Result<BTreeMap<Version, FoundVersion>, BundleEr
         // One that vanishes during the scan is not there.
         let Ok(dir) = base.open_dir(&name) else { continue };
         let fingerprint = fingerprint(&dir);
-        versions.entry(version).or_insert(FoundVersion { directory: name, fingerprint });
+        versions.entry(version).or_insert(FoundVersion::new(name, fingerprint));
     }
     Ok(versions)
 }

@@ -52,6 +52,9 @@ pub struct Limits {
     pub tensor_bytes: usize,
     /// All tensors that are alive at one moment of a model's run, in bytes.
     pub run_bytes: usize,
+    /// Time that the ports wait at the start for models to load; then those that are
+    /// available are served.
+    pub startup_wait: Duration,
     /// Time that requests in flight get to finish after SIGTERM.
     pub drain_grace: Duration,
 }
@@ -85,6 +88,7 @@ impl Default for Limits {
             graph_nodes: 1_000_000,
             tensor_bytes: 2048 * MIB,
             run_bytes: 16 * 1024 * MIB,
+            startup_wait: Duration::from_secs(60),
             drain_grace: Duration::from_secs(30),
         }
     }

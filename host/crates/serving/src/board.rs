@@ -1,0 +1,102 @@
+//! What is served now: one immutable table, replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ingle_types::{
+    Code, ModelSpec, Servable, Serve, ServeError, Stage, Version, VersionChoice, VersionStatus,
+};
+
+use crate::servable::{Handle, Loaded};
+
+/// One model's versions, as of one instant: what answers and what is told of it
+/// can't disagree.
+#[derive(Clone, Default)]
+pub(crate) struct ModelBoard {
+    pub(crate) available: BTreeMap<Version, Arc<Loaded>>,
+    /// Labels, the movable names of versions.
+    pub(crate) labels: BTreeMap<String, Version>,
+    /// The highest version first.
+    pub(crate) status: Vec<VersionStatus>,
+}
+
+/// The routing table. Reading it never waits.
+#[derive(Default)]
+pub struct Board {
+    models: ArcSwap<BTreeMap<String, Arc<ModelBoard>>>,
+}
+
+impl Board {
+    pub(crate) fn publish(&self, model: &str, board: ModelBoard) {
+        let board = Arc::new(board);
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            models.insert(model.to_owned(), board.clone());
+            models
+        });
+    }
+
+    /// The names of all models that were ever seen, with the number of versions that answer.
+    pub fn models(&self) -> BTreeMap<String, usize> {
+        self.models.load().iter().map(|(name, m)| (name.clone(), m.available.len())).collect()
+    }
+}
+
+/// The board as the protocols see it.
+pub struct Server {
+    board: Arc<Board>,
+}
+
+impl Server {
+    pub fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+}
+
+fn not_found(message: String) -> ServeError {
+    ServeError::new(Code::NotFound, Stage::Route, message)
+}
+
+impl Serve for Server {
+    fn resolve(&self, spec: &ModelSpec) -> Result<Arc<dyn Servable>, ServeError> {
+        let models = self.board.models.load();
+        let none = || not_found(format!("Servable not found for request: Latest({})", spec.name));
+        let model = models.get(&spec.name).ok_or_else(none)?;
+        let specific = |version: Version| {
+            let text =
+                || format!("Servable not found for request: Specific({}, {version})", spec.name);
+            model.available.get(&version).ok_or_else(|| not_found(text()))
+        };
+        let loaded = match &spec.version {
+            VersionChoice::Latest => model.available.values().next_back().ok_or_else(none)?,
+            VersionChoice::Specific(version) => specific(*version)?,
+            VersionChoice::Label(label) => {
+                let version = model.labels.get(label).ok_or_else(|| {
+                    let message = format!("Unrecognized servable version label: {label}");
+                    ServeError::invalid(Stage::Route, message)
+                })?;
+                specific(*version)?
+            }
+        };
+        Ok(Arc::new(Handle::new(loaded.clone())))
+    }
+
+    fn status(
+        &self,
+        model: &str,
+        version: Option<Version>,
+    ) -> Result<Vec<VersionStatus>, ServeError> {
+        let models = self.board.models.load();
+        let all = models.get(model).map(|m| m.status.as_slice()).unwrap_or_default();
+        let wanted: Vec<_> =
+            all.iter().filter(|s| version.is_none_or(|v| v == s.version)).cloned().collect();
+        match version {
+            _ if !wanted.is_empty() => Ok(wanted),
+            Some(version) => {
+                Err(not_found(format!("Could not find version {version} of model {model}")))
+            }
+            None => Err(not_found(format!("Could not find any versions of model {model}"))),
+        }
+    }
+}

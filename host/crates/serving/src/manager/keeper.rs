@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use ingle_bundle::{FoundVersion, ModelSource};
+use ingle_telemetry::LoadOutcome;
+use ingle_types::Version;
+
+use crate::assembly::plugin_names;
+use crate::board::ModelBoard;
+use crate::manager::load::{Attempt, VersionError, assemble};
+use crate::manager::versions::{Action, Event, Versions};
+use crate::manager::{ModelConfig, ModelEvent, ReadyLatch, Shared};
+use crate::plugin_repository::View;
+use crate::servable::Loaded;
+
+/// Carries out one model's life on a thread of its own.
+pub(crate) struct Keeper {
+    name: String,
+    source: ModelSource,
+    labels: BTreeMap<String, Version>,
+    versions: Versions<Arc<Loaded>>,
+    /// Plugin listings that differ from what serves, until they are still.
+    arriving: BTreeMap<Version, View>,
+    shared: Arc<Shared>,
+    events: Sender<ModelEvent>,
+    /// Whether a missing base path means that the model was removed.
+    missing_is_gone: bool,
+    /// The last listing failed; said once.
+    unlisted: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        config: ModelConfig,
+        missing_is_gone: bool,
+        shared: Arc<Shared>,
+        events: Sender<ModelEvent>,
+    ) -> Self {
+        Self {
+            name: config.name,
+            source: ModelSource::new(config.base_path),
+            labels: config.labels,
+            versions: Versions::new(config.policy),
+            arriving: BTreeMap::new(),
+            shared,
+            events,
+            missing_is_gone,
+            unlisted: false,
+        }
+    }
+
+    /// Polls and acts until told to stop. `ready` is dropped after the first round.
+    pub(crate) fn run(&mut self, ready: ReadyLatch, events: &Receiver<ModelEvent>) {
+        self.publish();
+        self.list(true);
+        self.settle();
+        drop(ready);
+        while self.wait(events) {
+            if self.shared.poll_interval.is_some() {
+                self.list(false);
+            }
+            self.settle();
+            self.follow_plugins();
+        }
+    }
+
+    /// Waits for the next poll. False = stop.
+    fn wait(&mut self, events: &Receiver<ModelEvent>) -> bool {
+        let forever = Duration::from_secs(u64::from(u32::MAX));
+        let pause = self.shared.poll_interval.unwrap_or(forever);
+        let until = Instant::now() + pause;
+        loop {
+            match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(ModelEvent::Freed(version)) => {
+                    self.versions.apply(version, Event::Freed);
+                    tracing::info!(model = %self.name, version, "version unloaded");
+                    self.publish();
+                }
+                Ok(ModelEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    fn list(&mut self, first: bool) {
+        // With a single look there is no second one to compare with.
+        let at_once = first || self.shared.poll_interval.is_none();
+        match self.source.list() {
+            Ok(listing) => {
+                if listing.is_empty() && first {
+                    tracing::warn!(
+                        model = %self.name,
+                        base_path = %self.source.base_path().display(),
+                        "no versions: version folders are named by a number"
+                    );
+                }
+                self.unlisted = false;
+                self.versions.observe(listing, at_once);
+            }
+            Err(error) => {
+                if !self.unlisted {
+                    tracing::error!(
+                        model = %self.name,
+                        base_path = %self.source.base_path().display(),
+                        error = chain(&error),
+                        "cannot list the model's versions"
+                    );
+                }
+                self.unlisted = true;
+                if self.missing_is_gone && !self.source.exists() {
+                    self.versions.observe(BTreeMap::new(), true);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(action) = self.versions.next_action() {
+            match action {
+                Action::Load(version, found) => self.load(version, &found),
+                Action::Unload(version) => self.unload(version),
+            }
+        }
+    }
+
+    fn load(&mut self, version: Version, found: &FoundVersion) {
+        self.versions.apply(version, Event::LoadStarted(found.clone()));
+        self.publish();
+        let started = Instant::now();
+        let attempt = Attempt { shared: &self.shared, model: &self.name, source: &self.source };
+        match attempt.load(version, found) {
+            Ok(parts) => {
+                let weights_bytes = parts.program.weights_bytes();
+                let (plugins, note) = (parts.pipelines.uses.clone(), parts.follow.note.clone());
+                let executors = self.shared.executors.clone();
+                let loaded = Loaded::new(parts, executors, self.events.clone());
+                self.versions.apply(version, Event::Loaded(Arc::new(loaded)));
+                self.publish();
+                let elapsed_ms = started.elapsed().as_millis();
+                tracing::info!(model = %self.name, version, elapsed_ms, weights_bytes, ?plugins, "version available");
+                if !note.is_empty() {
+                    tracing::warn!(model = %self.name, version, note, "plugin versions were refused");
+                }
+                self.shared.metrics.version_load(&self.name, LoadOutcome::Ok);
+            }
+            Err(error) => {
+                self.versions.apply(version, Event::LoadFailed(error.failure()));
+                self.publish();
+                if let VersionError::Panicked { text } = &error {
+                    tracing::error!(model = %self.name, version, text, "loading panicked");
+                }
+                tracing::error!(model = %self.name, version, error = chain(&error), "version not loaded");
+                self.shared.metrics.version_load(&self.name, LoadOutcome::Error);
+            }
+        }
+    }
+
+    fn unload(&mut self, version: Version) {
+        let servable = self.versions.apply(version, Event::UnloadStarted);
+        self.arriving.remove(&version);
+        self.publish();
+        // Requests in flight hold handles; the last one to go sends `Freed`.
+        drop(servable);
+    }
+
+    /// Puts plugins to use that were published, or removed, since the last round.
+    fn follow_plugins(&mut self) {
+        let serving: Vec<_> =
+            self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
+        let mut changed = false;
+        for (version, loaded) in serving {
+            let names = plugin_names(&loaded.bundle);
+            if names.is_empty() {
+                continue;
+            }
+            let current = loaded.follow().view.clone();
+            let view = self.shared.plugins.view(&names, &current);
+            if view == current {
+                self.arriving.remove(&version);
+            } else if self.arriving.get(&version) == Some(&view) {
+                self.arriving.remove(&version);
+                self.shared.plugins.forget_missing(&view);
+                self.swap_plugins(&loaded, view);
+                changed = true;
+            } else {
+                self.arriving.insert(version, view);
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn swap_plugins(&self, loaded: &Loaded, view: View) {
+        let (model, version) = (&self.name, loaded.version);
+        match assemble(&self.shared, view.clone(), &loaded.program, &loaded.bundle) {
+            Ok((pipelines, follow)) => {
+                let before = loaded.pipelines.load_full();
+                for (plugin, now) in &pipelines.uses {
+                    if before.uses.get(plugin) != Some(now) {
+                        tracing::info!(%model, version, %plugin, plugin_version = now, "plugin swapped");
+                        self.shared.metrics.plugin_swap(plugin, LoadOutcome::Ok);
+                    }
+                }
+                if !follow.note.is_empty() {
+                    self.refused(version, &view, &follow.note);
+                }
+                loaded.pipelines.store(Arc::new(pipelines));
+                *loaded.follow() = follow;
+            }
+            Err(error) => {
+                let note = format!("plugins not swapped: {}", chain(&error));
+                self.refused(version, &view, &note);
+                let mut follow = loaded.follow();
+                follow.view = view;
+                follow.note = note;
+            }
+        }
+    }
+
+    fn refused(&self, version: Version, view: &View, note: &str) {
+        tracing::error!(model = %self.name, version, note, "plugin versions were refused");
+        for plugin in view.keys() {
+            if note.contains(plugin.as_str()) {
+                self.shared.metrics.plugin_swap(plugin, LoadOutcome::Error);
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let available: BTreeMap<_, _> =
+            self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
+        self.shared.metrics.available_versions(&self.name, available.len());
+        let status = self.versions.status(|loaded| loaded.follow().note.clone());
+        let labels = self.labels.clone();
+        self.shared.board.publish(&self.name, ModelBoard { available, labels, status });
+    }
+}
+
+/// An error with its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,212 @@
+//! The life of a version: found → loaded → served → unloaded.
+//!
+//! Each model has a thread of its own, so that one that is slow, broken or missing
+//! delays no other. `versions` decides, `keeper` acts.
+
+mod keeper;
+mod load;
+mod versions;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ingle_bundle::list_models;
+use ingle_engine::Engine;
+use ingle_telemetry::Metrics;
+use ingle_types::{Limits, Version};
+use tokio::sync::mpsc as latch;
+
+pub use versions::VersionPolicy;
+
+use crate::board::Board;
+use crate::manager::keeper::Keeper;
+use crate::pipeline::Executors;
+use crate::plugin_repository::PluginRepository;
+
+/// A model to serve.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    pub name: String,
+    /// The folder whose numeric sub-folders are versions.
+    pub base_path: PathBuf,
+    pub policy: VersionPolicy,
+    pub labels: BTreeMap<String, Version>,
+}
+
+/// Which models to serve.
+#[derive(Clone, Debug)]
+pub enum Models {
+    /// These, for as long as the server runs.
+    Listed(Vec<ModelConfig>),
+    /// Every sub-folder of a repository, as it comes and goes.
+    Repository(PathBuf),
+}
+
+/// What all models share.
+pub struct ManagerConfig {
+    pub models: Models,
+    /// Pause between two looks at the file system; `None` = look once.
+    pub poll_interval: Option<Duration>,
+    pub engine: Engine,
+    pub plugins: PluginRepository,
+    pub executors: Arc<Executors>,
+    pub limits: Arc<Limits>,
+    pub metrics: Metrics,
+}
+
+pub(crate) struct Shared {
+    poll_interval: Option<Duration>,
+    engine: Engine,
+    plugins: PluginRepository,
+    executors: Arc<Executors>,
+    limits: Arc<Limits>,
+    metrics: Metrics,
+    board: Arc<Board>,
+}
+
+/// What wakes a model's thread before its next poll.
+#[derive(Debug)]
+pub(crate) enum ModelEvent {
+    /// The last handle to an unloaded version is gone.
+    Freed(Version),
+    Stop,
+}
+
+/// Held by every part that is still starting; all dropped = ready.
+type ReadyLatch = latch::Sender<Infallible>;
+
+/// Owns the threads that keep the board up to date.
+pub struct Manager {
+    board: Arc<Board>,
+    starting: latch::Receiver<Infallible>,
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Manager {
+    /// Starts looking for models.
+    ///
+    /// # Errors
+    /// Where a thread cannot be started.
+    pub fn start(config: ManagerConfig) -> io::Result<Self> {
+        let board = Arc::new(Board::default());
+        let shared = Shared {
+            poll_interval: config.poll_interval,
+            engine: config.engine,
+            plugins: config.plugins,
+            executors: config.executors,
+            limits: config.limits,
+            metrics: config.metrics,
+            board: board.clone(),
+        };
+        let (ready, starting) = latch::channel(1);
+        let (stop, stopped) = mpsc::channel();
+        let mut roster = Roster { shared: Arc::new(shared), keepers: BTreeMap::new() };
+        let models = config.models;
+        let run = move || roster.run(&models, ready, &stopped);
+        let thread = thread::Builder::new().name("manager".into()).spawn(run)?;
+        Ok(Self { board, starting, stop: Some(stop), thread: Some(thread) })
+    }
+
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// Waits until every model that was there at the start is available or has failed.
+    pub async fn ready(&mut self) {
+        let never = self.starting.recv().await;
+        debug_assert!(never.is_none());
+    }
+}
+
+/// Ends the threads. Versions live on for as long as requests hold handles.
+impl Drop for Manager {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was logged where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One thread for each model that was ever listed.
+struct Roster {
+    shared: Arc<Shared>,
+    keepers: BTreeMap<String, (Sender<ModelEvent>, JoinHandle<()>)>,
+}
+
+impl Roster {
+    fn run(&mut self, models: &Models, ready: ReadyLatch, stop: &mpsc::Receiver<Infallible>) {
+        match models {
+            Models::Listed(configs) => {
+                for config in configs {
+                    self.keep(config.clone(), false, &ready);
+                }
+            }
+            Models::Repository(path) => self.scan(path, &ready),
+        }
+        drop(ready);
+        let forever = Duration::from_secs(u64::from(u32::MAX));
+        let pause = self.shared.poll_interval.unwrap_or(forever);
+        while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            if let Models::Repository(path) = models {
+                // What is found later is not waited for by anyone.
+                self.scan(path, &latch::channel(1).0);
+            }
+        }
+        self.stop();
+    }
+
+    fn scan(&mut self, repository: &Path, ready: &ReadyLatch) {
+        let found = match list_models(repository) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, repository = %repository.display(), "cannot list the model repository");
+                return;
+            }
+        };
+        for (name, base_path) in found {
+            if !self.keepers.contains_key(&name) {
+                let policy = VersionPolicy::default();
+                self.keep(
+                    ModelConfig { name, base_path, policy, labels: BTreeMap::new() },
+                    true,
+                    ready,
+                );
+            }
+        }
+    }
+
+    fn keep(&mut self, config: ModelConfig, missing_is_gone: bool, ready: &ReadyLatch) {
+        let name = config.name.clone();
+        let (sender, events) = mpsc::channel();
+        let mut keeper = Keeper::new(config, missing_is_gone, self.shared.clone(), sender.clone());
+        let ready = ready.clone();
+        // Loading runs foreign code that recurses.
+        let stack = self.shared.engine.worker_stack_bytes();
+        let builder = thread::Builder::new().name(format!("model-{name}")).stack_size(stack);
+        match builder.spawn(move || keeper.run(ready, &events)) {
+            Ok(thread) => {
+                self.keepers.insert(name, (sender, thread));
+            }
+            Err(error) => tracing::error!(model = %name, %error, "cannot start the model's thread"),
+        }
+    }
+
+    fn stop(&mut self) {
+        for (sender, _) in self.keepers.values() {
+            // A keeper that is gone needs no word.
+            let _ = sender.send(ModelEvent::Stop);
+        }
+        for (_, (_, thread)) in std::mem::take(&mut self.keepers) {
+            let _ = thread.join();
+        }
+    }
+}
