@@ -166,17 +166,25 @@ struct Rows {
 
 impl Rows {
     fn new(output: &Tensor, axis: usize, length: usize) -> Result<Self> {
-        let product = |sizes: &[u64]| sizes.iter().product::<u64>() as usize;
+        let product = |sizes: &[u64]| {
+            sizes.iter().try_fold(1_usize, |product, &size| {
+                product.checked_mul(usize::try_from(size).ok()?)
+            })
+        };
         let shape = &output.shape;
-        let wrong = || failed_precondition!("the model's output {:?} is {shape:?}", output.name);
-        let (before, rest) = shape.split_at_checked(axis).ok_or_else(wrong)?;
-        let (&classes, after) = rest.split_first().ok_or_else(wrong)?;
-        let rows =
-            Self { outer: product(before), classes: classes as usize, inner: product(after) };
-        if rows.count() * rows.classes != length || length == 0 {
+        let wrong = || {
+            let name = &output.name;
+            failed_precondition!("the model's output {name:?} is {shape:?} with {length} numbers")
+        };
+        let all = product(shape);
+        if all != Some(length) || length == 0 {
             return Err(wrong());
         }
-        Ok(rows)
+        let (before, rest) = shape.split_at_checked(axis).ok_or_else(wrong)?;
+        let (&classes, after) = rest.split_first().ok_or_else(wrong)?;
+        // No product overflows: their product is the length.
+        let (outer, inner) = (product(before).unwrap_or(0), product(after).unwrap_or(0));
+        Ok(Self { outer, classes: classes as usize, inner })
     }
 
     fn count(&self) -> usize {

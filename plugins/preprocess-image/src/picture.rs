@@ -36,8 +36,8 @@ pub(crate) enum Refusal {
     Unsupported { feature: &'static str },
     #[error("the shape is {shape:?}, expected [height, width, {channels}]")]
     WrongShape { shape: Vec<u64>, channels: usize },
-    #[error("resizing {from} to {to} needs {bytes} bytes, the limit is {limit}")]
-    TooMuchMemory { from: Size, to: Size, bytes: usize, limit: usize },
+    #[error("{size} pixels make a tensor of {bytes} bytes, the limit is {limit}")]
+    LargeTensor { size: Size, bytes: usize, limit: usize },
     #[error("its tensor cannot be made")]
     Output(#[source] Error),
 }

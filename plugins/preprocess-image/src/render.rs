@@ -26,8 +26,7 @@ pub(crate) fn render(plan: &Plan, picture: &Picture<'_>) -> Result<Tensor, Refus
     let size = plan.size.unwrap_or(region.size);
     let bytes = plan.output_bytes(size);
     if bytes > MAX_OUTPUT_BYTES {
-        let (from, limit) = (region.size, MAX_OUTPUT_BYTES);
-        return Err(Refusal::TooMuchMemory { from, to: size, bytes, limit });
+        return Err(Refusal::LargeTensor { size, bytes, limit: MAX_OUTPUT_BYTES });
     }
     let shape = plan.output_shape(size);
     let job = Job { plan, picture, region, size };
@@ -47,16 +46,11 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn tensor<T: Element>(&self, shape: &[u64], tables: &[[T; 256]]) -> Result<Tensor, Refusal> {
-        let mut refused = Ok(());
-        let tensor = Tensor::dense_with(&self.plan.output_name, shape, |out| {
-            refused = self.fill(tables, out);
-            Ok(())
-        });
-        refused?;
-        tensor.map_err(Refusal::Output)
+        Tensor::dense_with(&self.plan.output_name, shape, |out| self.fill(tables, out))
+            .map_err(Refusal::Output)
     }
 
-    fn fill<T: Element>(&self, tables: &[[T; 256]], out: &mut [T]) -> Result<(), Refusal> {
+    fn fill<T: Element>(&self, tables: &[[T; 256]], out: &mut [T]) {
         let Self { picture, region, .. } = *self;
         let order: &[usize] = match (self.plan.color, picture.is_gray()) {
             (Color::Gray, _) => &[0],
@@ -72,7 +66,7 @@ impl Job<'_> {
                 if self.plan.source == Source::Raw(Color::Bgr) {
                     weights.reverse();
                 }
-                self.resize(&LumaRows { picture, region, weights }, &channels, out)
+                self.resize(&LumaRows { picture, region, weights }, &channels, out);
             }
             (false, _) => self.resize(&ColorRows { picture, region }, &channels, out),
         }
@@ -83,8 +77,8 @@ impl Job<'_> {
         rows: &impl Rows<C>,
         channels: &[(usize, &[T; 256])],
         out: &mut [T],
-    ) -> Result<(), Refusal> {
-        let mut resampler = Resampler::new(self.region.size, self.size, self.plan.filter)?;
+    ) {
+        let mut resampler = Resampler::new(self.region.size, self.size, self.plan.filter);
         for y in 0..self.size.height {
             let row = resampler.row(rows, y);
             match self.plan.layout {
@@ -92,7 +86,6 @@ impl Job<'_> {
                 Layout::Nhwc => write_pixels(row, channels, (y, self.size), out),
             }
         }
-        Ok(())
     }
 }
 

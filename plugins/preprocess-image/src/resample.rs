@@ -1,22 +1,20 @@
-//! Pillow's resampling of 8-bit pictures, bit for bit: weights in fixed point, across first,
-//! rounded to 8 bits, then down. Rows are made when they are needed and few are kept, so that
-//! the memory does not grow with the picture.
+//! Pillow's resampling of 8-bit pictures, bit for bit: weights in fixed point, two passes,
+//! rounded to 8 bits between them. Rows are made when they are needed and few are kept, so
+//! that the memory does not grow with the picture.
 
 use crate::config::Filter;
-use crate::picture::{Refusal, Size};
+use crate::picture::Size;
 
 /// Fraction bits of a weight: 32, less 8 of a sample and 2 of headroom for negative weights.
 const PRECISION: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// Source rows that one pass across works on: a weight is loaded once for all of them.
+/// Source rows that are read together. The first pass across works on all of them, so that
+/// a weight is loaded once.
 const BAND: usize = 4;
 
 /// Bytes that a pass down works on at once.
 const BLOCK: usize = 16;
-
-/// The rows between the two passes, in bytes. Only sizes like 1 x 16384 come near.
-const MAX_RING_BYTES: usize = 64 * 1024 * 1024;
 
 /// The source of a resize.
 pub(crate) trait Rows<const C: usize> {
@@ -28,86 +26,115 @@ pub(crate) trait Rows<const C: usize> {
 pub(crate) struct Resampler<const C: usize> {
     across: Axis,
     down: Axis,
+    order: Order,
     source_height: usize,
-    target_width: usize,
-    /// The source rows that are being read: a column of `BAND` pixels for each x.
+    /// The source rows that are being read: `BAND` pixels for each x.
     columns: Vec<[[u8; C]; BAND]>,
-    /// Rows after the pass across; row y lies at y modulo their number, padded to `BLOCK`.
-    ring: Vec<[u8; BLOCK]>,
-    ring_rows: usize,
-    row_blocks: usize,
+    ring: Ring,
     /// Source rows that went into the ring.
     made: usize,
-    out: Vec<[u8; BLOCK]>,
+    /// A row after the pass down.
+    combined: Vec<[u8; BLOCK]>,
+    /// A row of the resized picture.
+    out: Vec<[u8; C]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AcrossFirst,
+    DownFirst,
+}
+
+impl Order {
+    /// What Pillow 13 chooses; earlier ones go across first, always.
+    fn of(source: Size, target: Size) -> Self {
+        let lost = |source: usize, target: usize| source as i64 - target as i64;
+        let rows = lost(source.height, target.height);
+        let columns = lost(source.width, target.width);
+        if rows > 0 && rows > 2 * columns { Self::DownFirst } else { Self::AcrossFirst }
+    }
 }
 
 impl<const C: usize> Resampler<C> {
-    pub(crate) fn new(source: Size, target: Size, filter: Filter) -> Result<Self, Refusal> {
+    pub(crate) fn new(source: Size, target: Size, filter: Filter) -> Self {
         let across = Axis::new(source.width, target.width, filter);
         let down = Axis::new(source.height, target.height, filter);
-        // A band is made whole, so up to BAND - 1 rows beyond a window are kept too.
-        let ring_rows = (down.longest + BAND - 1).next_multiple_of(BAND);
-        let row_blocks = (target.width * C).div_ceil(BLOCK);
-        let bytes = ring_rows.saturating_mul(row_blocks).saturating_mul(BLOCK);
-        if bytes > MAX_RING_BYTES {
-            let limit = MAX_RING_BYTES;
-            return Err(Refusal::TooMuchMemory { from: source, to: target, bytes, limit });
-        }
-        Ok(Self {
+        let order = Order::of(source, target);
+        let (ring_width, columns) = match order {
+            Order::AcrossFirst => (target.width, source.width),
+            Order::DownFirst => (source.width, 0),
+        };
+        let row_blocks = (ring_width * C).div_ceil(BLOCK);
+        Self {
+            columns: vec![[[0; C]; BAND]; columns],
+            ring: Ring::new(down.longest, row_blocks),
+            made: 0,
+            combined: vec![[0; BLOCK]; row_blocks],
+            out: vec![[0; C]; target.width],
+            source_height: source.height,
             across,
             down,
-            source_height: source.height,
-            target_width: target.width,
-            columns: vec![[[0; C]; BAND]; source.width],
-            ring: vec![[0; BLOCK]; ring_rows * row_blocks],
-            ring_rows,
-            row_blocks,
-            made: 0,
-            out: vec![[0; BLOCK]; row_blocks],
-        })
+            order,
+        }
     }
 
     /// Row `y` of the resized picture.
     pub(crate) fn row(&mut self, rows: &impl Rows<C>, y: usize) -> &[[u8; C]] {
         let (start, count) = self.down.window(y);
         while self.made < start + count {
-            self.make_band(rows);
+            self.read_band(rows);
         }
         self.combine(y);
-        let (pixels, _) = self.out.as_flattened().as_chunks();
-        pixels.get(..self.target_width).unwrap_or_default()
+        let (pixels, _) = self.combined.as_flattened().as_chunks::<C>();
+        match self.order {
+            Order::AcrossFirst => pixels.get(..self.out.len()).unwrap_or_default(),
+            Order::DownFirst => {
+                let (columns, _) = pixels.as_chunks::<1>();
+                for (x, out) in self.out.iter_mut().enumerate() {
+                    [*out] = self.across.column(columns, x);
+                }
+                &self.out
+            }
+        }
     }
 
-    /// Passes the next `BAND` source rows across, into the ring.
-    fn make_band(&mut self, rows: &impl Rows<C>) {
-        for lane in 0..BAND.min(self.source_height.saturating_sub(self.made)) {
-            rows.read(self.made + lane, self.columns.iter_mut().map(|column| &mut column[lane]));
-        }
-        let band_blocks = BAND * self.row_blocks;
-        let first = (self.made % self.ring_rows) * self.row_blocks;
-        if let Some(band) = self.ring.get_mut(first..first + band_blocks) {
-            let [a, b, c, d] = lines(band, self.row_blocks);
-            let pixels = a.iter_mut().zip(b).zip(c).zip(d);
-            for ((((a, b), c), d), x) in pixels.zip(0..self.target_width) {
-                [*a, *b, *c, *d] = self.across.column(&self.columns, x);
+    /// Brings the next `BAND` source rows into the ring.
+    fn read_band(&mut self, rows: &impl Rows<C>) {
+        let first = self.made;
+        let count = BAND.min(self.source_height.saturating_sub(first));
+        let lines = self.ring.band(first);
+        match self.order {
+            Order::AcrossFirst => {
+                for lane in 0..count {
+                    rows.read(
+                        first + lane,
+                        self.columns.iter_mut().map(|column| &mut column[lane]),
+                    );
+                }
+                let [a, b, c, d] = lines;
+                let pixels = a.iter_mut().zip(b).zip(c).zip(d);
+                for ((((a, b), c), d), x) in pixels.zip(0..self.out.len()) {
+                    [*a, *b, *c, *d] = self.across.column(&self.columns, x);
+                }
+            }
+            Order::DownFirst => {
+                for (lane, line) in lines.into_iter().enumerate().take(count) {
+                    rows.read(first + lane, line.iter_mut());
+                }
             }
         }
         self.made += BAND;
     }
 
-    /// Passes the window of row `y` down, into `out`.
+    /// Passes the window of row `y` down.
     fn combine(&mut self, y: usize) {
         let (start, count) = self.down.window(y);
-        let line = |y: usize| {
-            let first = (y % self.ring_rows) * self.row_blocks;
-            self.ring.get(first..first + self.row_blocks).unwrap_or_default()
-        };
-        let window: Vec<_> =
-            (start..start + count).map(line).zip(self.down.weights(y).iter().copied()).collect();
-        for (at, block) in self.out.iter_mut().enumerate() {
+        let rows = (start..start + count).map(|y| self.ring.row(y));
+        let window: Vec<_> = rows.zip(self.down.weights(y).iter().copied()).collect();
+        for (at, block) in self.combined.iter_mut().enumerate() {
             let mut sums = [HALF; BLOCK];
-            for (line, weight) in &window {
-                let Some(samples) = line.get(at) else { continue };
+            for (row, weight) in &window {
+                let Some(samples) = row.get(at) else { continue };
                 for (sum, sample) in sums.iter_mut().zip(samples) {
                     *sum += i32::from(*sample) * weight;
                 }
@@ -117,13 +144,35 @@ impl<const C: usize> Resampler<C> {
     }
 }
 
-/// The four rows of a band, as pixels.
-fn lines<const C: usize>(band: &mut [[u8; BLOCK]], row_blocks: usize) -> [&mut [[u8; C]]; BAND] {
-    let mut rows = band.chunks_exact_mut(row_blocks);
-    std::array::from_fn(|_| match rows.next() {
-        Some(row) => row.as_flattened_mut().as_chunks_mut().0,
-        None => &mut [],
-    })
+/// The last rows that were read; row y lies at y modulo their number.
+struct Ring {
+    blocks: Vec<[u8; BLOCK]>,
+    rows: usize,
+    row_blocks: usize,
+}
+
+impl Ring {
+    /// Room for a window of rows. Never much more than the source takes: a window is long only
+    /// where rows are lost, and then a row in the ring is no wider than in the source.
+    fn new(window: usize, row_blocks: usize) -> Self {
+        // A band is read whole, so up to BAND - 1 rows beyond the window are kept too.
+        let rows = (window + BAND - 1).next_multiple_of(BAND);
+        Self { blocks: vec![[0; BLOCK]; rows * row_blocks], rows, row_blocks }
+    }
+
+    fn row(&self, y: usize) -> &[[u8; BLOCK]] {
+        let first = (y % self.rows) * self.row_blocks;
+        self.blocks.get(first..first + self.row_blocks).unwrap_or_default()
+    }
+
+    /// The `BAND` rows from `y`, a multiple of `BAND`, as pixels.
+    fn band<const C: usize>(&mut self, y: usize) -> [&mut [[u8; C]]; BAND] {
+        let mut rows = self.blocks.chunks_exact_mut(self.row_blocks).skip(y % self.rows);
+        std::array::from_fn(|_| match rows.next() {
+            Some(row) => row.as_flattened_mut().as_chunks_mut().0,
+            None => &mut [],
+        })
+    }
 }
 
 fn to_sample(sum: i32) -> u8 {
@@ -195,10 +244,14 @@ impl Axis {
         self.weights.get(window.first..window.first + window.count).unwrap_or_default()
     }
 
-    /// Target sample `x` of `BAND` rows.
-    fn column<const C: usize>(&self, columns: &[[[u8; C]; BAND]], x: usize) -> [[u8; C]; BAND] {
+    /// Target pixel `x` of `N` rows.
+    fn column<const C: usize, const N: usize>(
+        &self,
+        columns: &[[[u8; C]; N]],
+        x: usize,
+    ) -> [[u8; C]; N] {
         let (start, count) = self.window(x);
-        let mut sums = [[HALF; C]; BAND];
+        let mut sums = [[HALF; C]; N];
         let source = columns.get(start..start + count).unwrap_or_default();
         for (column, weight) in source.iter().zip(self.weights(x)) {
             for (sums, samples) in sums.iter_mut().zip(column) {

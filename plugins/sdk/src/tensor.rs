@@ -112,7 +112,7 @@ impl Tensor {
     pub fn dense_with<T: Element>(
         name: impl Into<String>,
         shape: &[u64],
-        fill: impl FnOnce(&mut [T]) -> Result<()>,
+        fill: impl FnOnce(&mut [T]),
     ) -> Result<Self> {
         let name = name.into();
         let count = element_count(shape)
@@ -120,11 +120,11 @@ impl Tensor {
             .ok_or_else(|| internal!("output {name:?}: shape {shape:?} is too large"))?;
         let mut bytes = vec![0; count];
         match try_cast_slice_mut(&mut bytes) {
-            Ok(elements) => fill(elements)?,
+            Ok(elements) => fill(elements),
             // The allocator's answer was not aligned for T: one copy more.
             Err(_) => {
                 let mut elements = vec![T::zeroed(); count / size_of::<T>()];
-                fill(&mut elements)?;
+                fill(&mut elements);
                 bytes.copy_from_slice(bytemuck::cast_slice(&elements));
             }
         }
@@ -277,7 +277,7 @@ mod tests {
     fn a_tensor_whose_elements_do_not_fill_its_shape_is_refused() {
         assert_eq!(Tensor::dense("y", &[3], &[1_u8]).unwrap_err().code, Code::Internal);
         assert!(Tensor::bytes("y", &[], vec![]).is_err());
-        assert!(Tensor::dense_with::<f32>("y", &[u64::MAX, 8], |_| Ok(())).is_err());
+        assert!(Tensor::dense_with::<f32>("y", &[u64::MAX, 8], |_| ()).is_err());
     }
 
     #[test]
