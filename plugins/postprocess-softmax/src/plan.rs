@@ -48,11 +48,16 @@ impl Plan {
     pub fn new(options: InitOptions) -> Result<Self> {
         let config: Config = options.config()?;
         let output = model_output(config.input.as_deref(), &options.model_outputs)?;
-        let axis = checked_axis(config.axis, output)?;
+        let mut output = output.clone();
+        if output.shape.is_empty() {
+            // A model that does not say its rank: one row of classes is most likely.
+            output.shape.push(-1);
+        }
+        let axis = checked_axis(config.axis, &output)?;
         if config.top_k == 0 {
             return Err(invalid_argument!("config key \"top_k\": it must be at least 1"));
         }
-        let (input, shape) = (output.name.clone(), output.shape.clone());
+        let TensorSpec { name: input, shape, .. } = output;
         let labels = labels_file(config.labels.as_deref(), options.files)?;
         let labels = labels.map(Labels::new).transpose()?;
         let top_k = config.top_k as usize;

@@ -103,7 +103,14 @@ fn a_wrong_configuration_names_the_key() {
 fn a_model_that_does_not_answer_with_numbers_is_refused() {
     let text = TensorSpec::new("y", DataType::Bytes, &[3]);
     assert_eq!(refusal("{}", vec![text], vec![]), "the model's output \"y\" is bytes, not a float");
-    assert!(init("{}", vec![output("y", &[])], vec![]).is_err());
+}
+
+#[test]
+fn a_model_of_unknown_rank_gives_one_row() {
+    let mut plugin = init("{}", vec![output("y", &[])], vec![]).unwrap();
+    assert_eq!(plugin.info().public_spec[0].shape, [-1]);
+    let answer = process(&mut plugin, &[0.0, 2.0, 1.0]).unwrap();
+    assert_eq!(&*answer[1].view::<i64>().unwrap(), [1, 2, 0]);
 }
 
 #[test]

@@ -129,7 +129,10 @@ impl Plan {
                 self.output_shape(one).map(|n| if n == 1 { -1 } else { n as i64 }).to_vec()
             }
         };
-        let fits = model.shape.len() == made.len()
+        // A model that does not say its rank has an empty shape.
+        let unknown = model.shape.is_empty();
+        let same_rank = model.shape.len() == made.len();
+        let fits = (unknown || same_rank)
             && model
                 .shape
                 .iter()

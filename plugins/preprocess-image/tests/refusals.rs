@@ -243,6 +243,12 @@ fn the_size_defaults_to_the_models() {
 }
 
 #[test]
+fn a_model_of_unknown_rank_takes_what_it_is_given() {
+    let mut plugin = init_for(r#"{"size": [4, 5]}"#, model(&[])).unwrap();
+    assert_eq!(process(&mut plugin, encoded(RGB_PNG)).unwrap().shape, [3, 4, 5]);
+}
+
+#[test]
 fn clients_see_what_they_send() {
     let spec = |config: &str| init(config).unwrap().info().public_spec;
     let [file] = <[_; 1]>::try_from(spec("{}")).unwrap();
