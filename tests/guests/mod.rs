@@ -64,6 +64,8 @@ pub(crate) const GUESTS: &[(&str, &str)] = texts!("":
     "spec-twins",
     "trap",
     "trap-init",
+    "version-post",
+    "version-pre",
 );
 
 /// Components that are told by their outside.
@@ -94,18 +96,34 @@ pub(crate) fn processor(preprocess: &str, postprocess: &str) -> Vec<u8> {
     assemble(&[(PREPROCESS, preprocess), (POSTPROCESS, postprocess)])
 }
 
+/// A component whose answers name its version: see `version-pre` and `version-post`.
+#[allow(dead_code, reason = "only the whole-server tests swap plugins")]
+pub(crate) fn versioned(version: u64) -> Vec<u8> {
+    let stages = [(PREPROCESS, "version-pre"), (POSTPROCESS, "version-post")];
+    let component = component(&stages).replace("VERSION", &version.to_string());
+    wat::parse_str(&component).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// A component as it is written.
 pub(crate) fn whole(name: &str) -> Vec<u8> {
     wat::parse_str(text(WHOLE, name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// The text of a preprocessor, for a test to change; `)` is its last character.
+pub(crate) fn preprocessor_text(guest: &str) -> String {
+    component(&[(PREPROCESS, guest)])
+}
+
 fn assemble(stages: &[(&str, &str)]) -> Vec<u8> {
+    wat::parse_str(component(stages)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn component(stages: &[(&str, &str)]) -> String {
     let mut component = HEAD.to_owned();
     for (shell, guest) in stages {
         component += &shell.replace(";; GUEST", text(GUESTS, guest));
     }
-    component += ")";
-    wat::parse_str(&component).unwrap_or_else(|error| panic!("{error}"))
+    component + ")"
 }
 
 fn text(texts: &'static [(&str, &str)], name: &str) -> &'static str {

@@ -1,1 +1,8 @@
+//! Starts the real binary on free loopback ports and talks to it as clients do.
 
+pub mod client;
+pub mod onnx;
+pub mod repository;
+mod server;
+
+pub use server::{Server, workspace};

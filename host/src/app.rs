@@ -1,0 +1,146 @@
+//! Assembly: the only place that knows every crate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use anyhow::Context;
+use ingle_bundle::PluginSource;
+use ingle_engine::Engine;
+use ingle_plugins::{PluginHost, PluginHostConfig};
+use ingle_serving::{Executors, Manager, ManagerConfig, PluginRepository, Server};
+use ingle_telemetry::Metrics;
+use ingle_types::Limits;
+use ingle_wire::Wire;
+use tokio::net::TcpSocket;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// Connections that the kernel holds until they are accepted.
+const ACCEPT_QUEUE: u32 = 1024;
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Every accepted request was answered.
+    Complete,
+    /// Requests were still running when the grace ended.
+    CutOff,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
+    let limits = Arc::new(config.limits.clone());
+    let metrics = Metrics::new();
+    // Both ports are taken before models load, so that one in use is told at once.
+    // They listen only when the models are there: an open port means ready.
+    let grpc = bind(config.grpc, "--port")?;
+    let rest = bind(config.rest, "--rest_api_port")?;
+    let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone())?);
+    tokio::select! {
+        () = manager.ready() => {}
+        () = sleep(limits.startup_wait) => {
+            tracing::warn!("models are still loading; those that are available are served");
+        }
+        () = stop.cancelled() => return Ok(Drain::Complete),
+    }
+    let serve = Arc::new(Server::new(manager.board()));
+    let wire = Wire { serve, metrics, limits };
+    let drain = serve_until_stopped(wire, grpc, rest, stop).await?;
+    drop(manager);
+    tracing::info!(?drain, "stopped");
+    Ok(drain)
+}
+
+fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyhow::Result<Manager> {
+    let engine = Engine::new(config.device)?;
+    match engine.fallback() {
+        Some(reason) => tracing::info!(device = %engine.device(), reason, "device, by fallback"),
+        None => tracing::info!(device = %engine.device(), "device"),
+    }
+    let threads = available_parallelism().map_or(1, usize::from);
+    let executors = Executors::start(limits.clone(), threads, engine.worker_stack_bytes())
+        .context("cannot start worker threads")?;
+    let host = PluginHost::new(PluginHostConfig {
+        limits: limits.clone(),
+        cache_dir: config.cache_dir,
+        max_concurrent_calls: threads * 2,
+        metrics: metrics.clone(),
+    })?;
+    let source = config.plugin_repository.map(PluginSource::new);
+    let config = ManagerConfig {
+        models: config.models,
+        poll_interval: config.poll_interval,
+        engine,
+        plugins: PluginRepository::new(source, host, limits.clone()),
+        executors: Arc::new(executors),
+        limits,
+        metrics,
+    };
+    Manager::start(config).context("cannot start the manager")
+}
+
+fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpSocket>> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the old process's connections to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok::<_, io::Error>(socket)
+    };
+    bound().map(Some).with_context(|| format!("{flag}: cannot listen on {address}"))
+}
+
+fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining: no new connections, requests in flight are finished");
+        stop.cancel();
+    })
+}
+
+async fn serve_until_stopped(
+    wire: Wire,
+    grpc: Option<TcpSocket>,
+    rest: Option<TcpSocket>,
+    stop: CancellationToken,
+) -> anyhow::Result<Drain> {
+    let mut servers = JoinSet::new();
+    if let Some(socket) = grpc {
+        let listener = socket.listen(ACCEPT_QUEUE)?;
+        let address = listener.local_addr()?;
+        tracing::info!("Running gRPC ModelServer at {address} ...");
+        let (wire, stop) = (wire.clone(), stop.clone());
+        servers.spawn(async move { wire.serve_grpc(listener, stop).await });
+    }
+    if let Some(socket) = rest {
+        let listener = socket.listen(ACCEPT_QUEUE)?;
+        let address = listener.local_addr()?;
+        tracing::info!("Exporting HTTP/REST API at:{address} ...");
+        let (wire, stop) = (wire.clone(), stop.clone());
+        servers.spawn(async move { wire.serve_rest(listener, stop).await });
+    }
+    let mut drain = Drain::Complete;
+    while let Some(ended) = servers.join_next().await {
+        if let Err(error) = ended.context("a listener panicked")? {
+            tracing::warn!(%error, "requests were cut off");
+            drain = Drain::CutOff;
+        }
+        // Where one listener ends by itself the other must not go on alone.
+        stop.cancel();
+    }
+    Ok(drain)
+}

@@ -1,0 +1,170 @@
+//! The command line, in TensorFlow Serving's spelling.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ingle_engine::DeviceChoice;
+
+/// Serves ONNX models with WebAssembly pre- and post-processing over the TensorFlow
+/// Serving API.
+#[derive(Debug, Parser)]
+#[command(name = "ingle", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example: ingle serve --repository models/ --device auto")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve models until SIGTERM (the default).
+    Serve(Box<ServeArgs>),
+}
+
+#[derive(Debug, Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct ServeArgs {
+    /// Folder whose every sub-folder is a model [default: models, where there is one].
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model_config_file", "model_base_path"])]
+    pub(crate) repository: Option<PathBuf>,
+
+    /// Folder of plugins, DIR/NAME/VERSION/plugin.wasm [default: plugins beside the
+    /// repository, where there is one].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_repository: Option<PathBuf>,
+
+    /// TensorFlow Serving's model configuration, a text protobuf of ModelServerConfig.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model_config_file: Option<PathBuf>,
+
+    /// Name of the single model of --model_base_path.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) model_name: String,
+
+    /// Folder of a single model's versions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_base_path: Option<PathBuf>,
+
+    /// gRPC port; 0 = off.
+    #[arg(long, value_name = "PORT", default_value_t = 8500)]
+    pub(crate) port: u16,
+
+    /// REST port; 0 = off.
+    #[arg(long, value_name = "PORT", default_value_t = 8501)]
+    pub(crate) rest_api_port: u16,
+
+    /// Address that both listen on.
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub(crate) bind_address: std::net::IpAddr,
+
+    /// Seconds between two looks for new versions, may be a fraction; 0 = look once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub(crate) file_system_poll_wait_seconds: f64,
+
+    /// Where models run: auto, cpu, cuda[:N] or vulkan[:N].
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+
+    /// Folder for compiled plugins [default: ingle in the user's cache folder]; "" = none.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// What to log: error, warn, info, debug, trace, or by module as in
+    /// info,ingle_serving=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log_level: String,
+
+    /// Log lines as text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) log_format: String,
+}
+
+/// Flags of TensorFlow Serving that existing command lines carry and that steer
+/// parts which this server does not have.
+const TFS_ONLY: &[&str] = &[
+    "allow_version_labels_for_unavailable_models",
+    "enable_model_warmup",
+    "enable_profiler",
+    "flush_filesystem_caches",
+    "grpc_channel_arguments",
+    "grpc_max_threads",
+    "max_num_load_retries",
+    "load_retry_interval_micros",
+    "mixed_precision",
+    "num_load_threads",
+    "num_unload_threads",
+    "num_tflite_interpreters_per_pool",
+    "num_tflite_pools",
+    "per_process_gpu_memory_fraction",
+    "platform_config_file",
+    "prefer_tflite_model",
+    "remove_unused_fields_from_bundle_metagraph",
+    "rest_api_num_threads",
+    "saved_model_tags",
+    "skip_initialize_tpu",
+    "tensorflow_inter_op_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_session_config_file",
+    "tensorflow_session_parallelism",
+    "thread_pool_factory_config_file",
+    "use_alts_credentials",
+    "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
+];
+
+/// A command line without the flags that are TensorFlow's alone.
+pub(crate) struct Arguments {
+    pub(crate) kept: Vec<String>,
+    pub(crate) ignored: Vec<String>,
+}
+
+/// TensorFlow Serving understands `--name=value` alone, so a flag that is left out
+/// never takes the next argument with it.
+pub(crate) fn tfs_arguments(arguments: Vec<String>) -> Arguments {
+    let tfs_only = |argument: &String| {
+        let name = argument.strip_prefix("--").unwrap_or_default();
+        TFS_ONLY.contains(&name.split('=').next().unwrap_or_default())
+    };
+    let (ignored, kept) = arguments.into_iter().partition(tfs_only);
+    Arguments { kept, ignored }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Cli {
+        let arguments = tfs_arguments(line.split(' ').map(str::to_owned).collect());
+        Cli::try_parse_from(arguments.kept).unwrap()
+    }
+
+    #[test]
+    fn a_tensorflow_serving_command_line_is_understood() {
+        let cli = parse(
+            "ingle --port=9000 --rest_api_port=9001 --model_name=m --model_base_path=/m --enable_profiler=false --tensorflow_session_parallelism=2",
+        );
+        assert_eq!((cli.serve.port, cli.serve.rest_api_port), (9000, 9001));
+        assert_eq!(cli.serve.model_name, "m");
+        assert!(cli.command.is_none());
+    }
+
+    #[test]
+    fn the_word_serve_takes_the_same_flags() {
+        let cli = parse("ingle serve --repository models --device cpu --port 0");
+        let Some(Command::Serve(args)) = cli.command else { panic!("serve was asked for") };
+        assert_eq!((args.repository, args.port), (Some("models".into()), 0));
+    }
+
+    #[test]
+    fn contradictions_and_unknown_flags_are_refused() {
+        for line in [
+            "ingle --repository=a --model_base_path=/b",
+            "ingle --repositry=a",
+            "ingle --device=tpu",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

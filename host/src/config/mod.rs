@@ -1,0 +1,186 @@
+//! Raw arguments and environment become a configuration that can be started. The
+//! only place that reads the environment.
+
+mod stacks;
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use ingle_engine::DeviceChoice;
+use ingle_serving::{ModelConfig, Models, VersionPolicy};
+use ingle_telemetry::LogFormat;
+use ingle_types::Limits;
+use ingle_wire::models_config;
+
+pub(crate) use stacks::restart_with_larger_stacks;
+
+use crate::cli::{Cli, Command, ServeArgs};
+
+/// A file larger than this is not a configuration.
+const CONFIG_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What to start.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) models: Models,
+    pub(crate) plugin_repository: Option<PathBuf>,
+    /// `None` = off.
+    pub(crate) grpc: Option<SocketAddr>,
+    pub(crate) rest: Option<SocketAddr>,
+    pub(crate) poll_interval: Option<Duration>,
+    pub(crate) device: DeviceChoice,
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) limits: Limits,
+}
+
+impl Config {
+    pub(crate) fn new(cli: Cli) -> anyhow::Result<Self> {
+        let args = match cli.command {
+            Some(Command::Serve(args)) => *args,
+            None => cli.serve,
+        };
+        let address = |port: u16| (port != 0).then_some(SocketAddr::new(args.bind_address, port));
+        let (grpc, rest) = (address(args.port), address(args.rest_api_port));
+        ensure!(grpc.is_some() || rest.is_some(), "both --port and --rest_api_port are off");
+        ensure!(grpc != rest, "--port and --rest_api_port are the same: {}", args.port);
+        let (models, plugins) = models(&args)?;
+        Ok(Self {
+            models,
+            plugin_repository: plugin_repository(&args, plugins.as_deref())?,
+            grpc,
+            rest,
+            poll_interval: poll_interval(args.file_system_poll_wait_seconds)?,
+            device: args.device,
+            cache_dir: args
+                .cache_dir
+                .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
+            log_level: args.log_level,
+            log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
+            limits: Limits::default(),
+        })
+    }
+}
+
+/// The models, and the folder beside which plugins are looked for.
+fn models(args: &ServeArgs) -> anyhow::Result<(Models, Option<PathBuf>)> {
+    if let Some(file) = &args.model_config_file {
+        let models =
+            listed(file).with_context(|| format!("--model_config_file={}", file.display()))?;
+        return Ok((Models::Listed(models), None));
+    }
+    if let Some(base_path) = args.model_base_path.clone() {
+        ensure!(base_path.is_dir(), "--model_base_path={}: no such folder", base_path.display());
+        let name = args.model_name.clone();
+        let model = ModelConfig {
+            name,
+            base_path,
+            policy: VersionPolicy::default(),
+            labels: Default::default(),
+        };
+        return Ok((Models::Listed(vec![model]), None));
+    }
+    let repository = match &args.repository {
+        Some(repository) => repository.clone(),
+        None if Path::new("models").is_dir() => "models".into(),
+        None => bail!(
+            "nothing to serve: name a folder of models with --repository=DIR, one model with --model_name=NAME --model_base_path=DIR, or TensorFlow Serving's --model_config_file=FILE"
+        ),
+    };
+    ensure!(repository.is_dir(), "--repository={}: no such folder", repository.display());
+    Ok((Models::Repository(repository.clone()), Some(repository)))
+}
+
+fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
+    let size = file.metadata().context("cannot be read")?.len();
+    ensure!(size <= CONFIG_FILE_BYTES, "is larger than {CONFIG_FILE_BYTES} bytes");
+    let text = std::fs::read_to_string(file).context("cannot be read")?;
+    let configs = models_config::parse(&text)?;
+    let model = |config: models_config::ModelConfig| ModelConfig {
+        name: config.name,
+        base_path: config.base_path.into(),
+        policy: match config.policy {
+            models_config::VersionPolicy::Latest(count) => VersionPolicy::Latest(count as usize),
+            models_config::VersionPolicy::All => VersionPolicy::All,
+            models_config::VersionPolicy::Specific(versions) => {
+                VersionPolicy::Specific(versions.into_iter().collect())
+            }
+        },
+        labels: config.labels,
+    };
+    Ok(configs.into_iter().map(model).collect())
+}
+
+fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(dir) = &args.plugin_repository {
+        ensure!(dir.is_dir(), "--plugin_repository={}: no such folder", dir.display());
+        return Ok(Some(dir.clone()));
+    }
+    let beside = models.map(|models| models.join("../plugins"));
+    Ok(beside.filter(|dir| dir.is_dir()))
+}
+
+fn poll_interval(seconds: f64) -> anyhow::Result<Option<Duration>> {
+    if seconds <= 0.0 {
+        return Ok(None);
+    }
+    let interval = Duration::try_from_secs_f64(seconds);
+    interval.map(Some).with_context(|| format!("--file_system_poll_wait_seconds={seconds}"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the one that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn default_cache_dir() -> Option<PathBuf> {
+    let user = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = user.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    cache.map(|dir| dir.join("ingle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn config(flags: &[&str]) -> anyhow::Result<Config> {
+        let arguments = ["ingle"].iter().chain(flags);
+        Config::new(Cli::try_parse_from(arguments).unwrap())
+    }
+
+    #[test]
+    fn what_cannot_be_started_says_which_flag_is_wrong() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let refused = |flags: &[&str]| config(flags).unwrap_err().to_string();
+        assert!(refused(&[&base, "--port=0", "--rest_api_port=0"]).contains("both --port"));
+        assert!(refused(&[&base, "--port=9", "--rest_api_port=9"]).contains("are the same"));
+        assert!(refused(&["--repository=/nowhere"]).contains("--repository=/nowhere"));
+        assert!(refused(&[&base, "--plugin_repository=/no"]).contains("--plugin_repository"));
+        assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
+    }
+
+    #[test]
+    fn plugins_are_looked_for_beside_the_repository() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("models")).unwrap();
+        let repository = format!("--repository={}", root.path().join("models").display());
+        assert_eq!(config(&[&repository]).unwrap().plugin_repository, None);
+        std::fs::create_dir(root.path().join("plugins")).unwrap();
+        assert!(config(&[&repository]).unwrap().plugin_repository.is_some());
+    }
+
+    #[test]
+    fn a_poll_of_zero_looks_once() {
+        assert_eq!(poll_interval(0.0).unwrap(), None);
+        assert_eq!(poll_interval(-1.0).unwrap(), None);
+        assert_eq!(poll_interval(0.05).unwrap(), Some(Duration::from_millis(50)));
+        assert!(poll_interval(f64::INFINITY).is_err());
+    }
+}
