@@ -6,10 +6,10 @@
 //! else is a miss, and the component is compiled again.
 #![expect(unsafe_code, reason = "machine code from a file cannot be checked by the compiler")]
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,6 +20,10 @@ use wasmtime::component::Component;
 
 /// Names the layout of a file: this line, the digest of the rest, the rest.
 const MAGIC: &[u8; 24] = b"ingle compiled plugin 1\n";
+
+/// Files that end otherwise are not ours, even in this directory.
+const COMPLETE: &str = "cwasm";
+const PARTIAL: &str = "cwasm-partial";
 
 pub(crate) type Sha256Digest = [u8; 32];
 
@@ -49,7 +53,6 @@ impl Cache {
         if found.uid() != owner {
             return refuse("the plugin cache belongs to another user");
         }
-        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         let mut compiler = HashInto(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut compiler);
         let compiler = compiler.0.finalize().into();
@@ -97,7 +100,7 @@ impl Cache {
 
     fn path(&self, wasm: &Sha256Digest) -> PathBuf {
         let key = Sha256::new().chain_update(wasm).chain_update(self.compiler).finalize();
-        self.dir.join(hex(&key.into()))
+        self.dir.join(hex(&key.into())).with_extension(COMPLETE)
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -115,7 +118,7 @@ impl Cache {
 
     /// Whoever reads sees the whole file or none: it gets its name when it is complete.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension(format!("{}.new", std::process::id()));
+        let temporary = path.with_extension(format!("{}.{PARTIAL}", std::process::id()));
         let _ = fs::remove_file(&temporary);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
@@ -134,6 +137,9 @@ impl Cache {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
+            if !is_entry(&entry.path()) {
+                continue;
+            }
             let found = entry.metadata()?;
             entries.push((found.modified()?, found.len(), entry.path()));
         }
@@ -151,12 +157,16 @@ impl Cache {
 
 /// The user that this process makes files as.
 fn own_user(dir: &Path) -> io::Result<u32> {
-    let probe = dir.join(format!("{}.probe", std::process::id()));
+    let probe = dir.join(format!("probe.{}.{PARTIAL}", std::process::id()));
     let _ = fs::remove_file(&probe);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
     let owner = file.metadata()?.uid();
     fs::remove_file(&probe)?;
     Ok(owner)
+}
+
+fn is_entry(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == COMPLETE || end == PARTIAL)
 }
 
 fn intact(file: &[u8]) -> Option<&[u8]> {

@@ -32,11 +32,19 @@ const INSTANCE_BYTES: usize = 8 * MIB;
 /// Stack frames that a trap's trace shows.
 const TRACE_FRAMES: usize = 20;
 
+/// The most stack that a guest may be given: it runs on its caller's, and a caller's
+/// thread has 2 MiB unless it asked for more. Past its end the process would be killed.
+const MAX_STACK_BYTES: usize = MIB;
+
 /// The one engine of the process, with its ticker.
 ///
 /// # Errors
 /// Where the limits make no valid configuration.
 pub(crate) fn start(limits: &Limits, concurrent_calls: u32) -> wasmtime::Result<Engine> {
+    if limits.plugin_stack_bytes > MAX_STACK_BYTES {
+        let asked = limits.plugin_stack_bytes;
+        wasmtime::bail!("a plugin's stack of {asked} bytes is above {MAX_STACK_BYTES}");
+    }
     let pooled = config(limits, Some(pool(limits, concurrent_calls)));
     // The pool reserves address space (not memory) for every slot at once, which a
     // container's limits may refuse. Instances are then made one by one, more slowly.
@@ -130,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ticker_ends_with_the_engine() {
+    fn the_ticker_does_not_keep_the_engine_alive() {
         let engine = start(&Limits::default(), 1).unwrap();
         let weak = engine.weak();
         drop(engine);
@@ -138,6 +146,13 @@ mod tests {
         while weak.upgrade().is_some() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_stack_larger_than_a_callers_is_refused() {
+        let stack = |plugin_stack_bytes| Limits { plugin_stack_bytes, ..Limits::default() };
+        assert!(start(&stack(MAX_STACK_BYTES), 1).is_ok());
+        assert!(start(&stack(MAX_STACK_BYTES + 1), 1).is_err());
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub enum PluginError {
         #[source]
         trace: Box<GuestTrace>,
     },
-    #[error("{at}: took longer than {budget:?}{}", if *.deadline { ", all that the request's deadline left" } else { "" })]
+    #[error("{at}: {}", timeout_text(*.budget, *.deadline))]
     Timeout {
         at: Site,
         budget: Duration,
@@ -112,7 +112,7 @@ pub enum PluginError {
     #[error("{at}: no instance became free before the deadline")]
     Busy { at: Site },
     #[error("{at}: the sandbox failed")]
-    Sandbox { at: Site, panic: String },
+    Sandbox { at: Site },
 }
 
 impl PluginError {
@@ -151,7 +151,7 @@ impl PluginError {
             | Self::Memory { at, .. }
             | Self::Contract { at, .. }
             | Self::Busy { at }
-            | Self::Sandbox { at, .. } => Some(at),
+            | Self::Sandbox { at } => Some(at),
             _ => None,
         }
     }
@@ -168,6 +168,14 @@ impl PluginError {
     /// The request's error: the client's text without, the log's with the guest's internals.
     pub fn into_serve_error(self, stage: Stage) -> ServeError {
         ServeError::new(self.code(), stage, self.client_text(stage)).with_source(self)
+    }
+}
+
+fn timeout_text(budget: Duration, deadline: bool) -> String {
+    match deadline {
+        _ if budget.is_zero() => "the request's deadline had passed".into(),
+        true => format!("took longer than the {budget:?} that the request's deadline left"),
+        false => format!("took longer than {budget:?}"),
     }
 }
 

@@ -177,7 +177,7 @@ impl<'a> Sandbox<'a> {
             Ok(Err(error)) => {
                 Err(self.stopped(&error, budget, left.is_some_and(|left| left < limit)))
             }
-            Err(panic) => Err(PluginError::Sandbox { at: self.at.clone(), panic: text(&*panic) }),
+            Err(_) => Err(PluginError::Sandbox { at: self.at.clone() }),
         }
     }
 
@@ -199,7 +199,8 @@ impl<'a> Sandbox<'a> {
             return PluginError::Memory { at, limit: refusal.limit, unit: refusal.unit, trace };
         }
         if let Some(trap) = trap {
-            let trap = one_line(&trap.to_string(), TEXT_BYTES);
+            let trap = trap.to_string();
+            let trap = one_line(trap.trim_start_matches("wasm trap: "), TEXT_BYTES);
             return PluginError::Trap { at, trap, trace: Box::new(trace) };
         }
         let what = one_line(&error.root_cause().to_string(), TEXT_BYTES);
@@ -222,14 +223,6 @@ impl<'a> Sandbox<'a> {
             last_log: self.store.data().log.last_lines(),
         }
     }
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    one_line(text.unwrap_or("a panic without words"), TEXT_BYTES)
 }
 
 fn code(code: ErrorCode) -> Code {

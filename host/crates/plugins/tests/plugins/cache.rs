@@ -106,12 +106,14 @@ fn the_least_recently_used_entries_go_when_there_are_too_many() {
     let bytes = fs::metadata(&echo).unwrap().len();
     let limits = Limits { plugin_cache_bytes: bytes * 5 / 2, ..limits() };
     let host = host_with(limits, Some(&dir), 1);
+    let foreign = dir.join("notes.txt");
+    fs::write(&foreign, vec![b'n'; 1 << 20]).unwrap();
     for guest in ["ready", "context", "files"] {
         // Used again before each new one, so it is never the oldest.
         assert!(echoes(&host, "echo"));
         assert!(!echoes(&host, guest));
     }
     let kept = entries(&dir);
-    assert_eq!(kept.len(), 2);
-    assert!(kept.contains(&echo));
+    assert_eq!(kept.len(), 3);
+    assert!(kept.contains(&echo) && kept.contains(&foreign));
 }

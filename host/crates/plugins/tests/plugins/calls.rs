@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ingle_plugins::{InitOptions, PluginError};
+use ingle_plugins::{InitOptions, PluginError, PluginHost, PluginHostConfig};
+use ingle_telemetry::Metrics;
 use ingle_types::{Code, DType, Deadline, Dim, Limits, Shape, Tensor, TensorSpec};
 
 use crate::fixture::{
@@ -121,6 +123,7 @@ fn a_call_after_the_deadline_is_not_made() {
     let error = echo.process(&late, &x(&[1.])).unwrap_err();
     assert!(matches!(error, PluginError::Timeout { deadline: true, .. }), "{error}");
     assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(error.to_string().ends_with("the request's deadline had passed"), "{error}");
 }
 
 #[test]
@@ -206,4 +209,30 @@ fn an_input_larger_than_the_guests_memory_costs_that_call() {
     let error = echo.process(&context(), &x(&vec![0.; 8 * 1024 * 1024])).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
     assert_eq!(answer(&echo, &x(&[1.])), [1.]);
+}
+
+#[test]
+fn calls_are_counted_by_stage_and_code() {
+    let metrics = Metrics::new();
+    let host = PluginHost::new(PluginHostConfig {
+        limits: Arc::new(limits()),
+        cache_dir: None,
+        max_concurrent_calls: 1,
+        metrics: metrics.clone(),
+    })
+    .unwrap();
+    let echo = preprocessor(&host, "echo").unwrap();
+    let trap = postprocessor(&host, "trap").unwrap();
+    for _ in 0..3 {
+        echo.process(&context(), &x(&[1.])).unwrap();
+    }
+    trap.process(&context(), &[x(&[1.])], b"").unwrap_err();
+    let rendered = metrics.render();
+    let count = |parts: [&str; 3]| {
+        let line = rendered.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+        line.and_then(|line| line.rsplit(' ').next()).map(ToOwned::to_owned)
+    };
+    let calls = "plugin_calls_total{";
+    assert_eq!(count([calls, "plugin=\"echo\"", "stage=\"preprocess\""]).as_deref(), Some("3"));
+    assert_eq!(count([calls, "plugin=\"trap\"", "code=\"INTERNAL\""]).as_deref(), Some("1"));
 }

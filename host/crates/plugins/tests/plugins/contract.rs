@@ -1,7 +1,7 @@
 use ingle_plugins::{InitOptions, PluginError};
 use ingle_types::{Code, Limits, Stage};
 
-use crate::fixture::{host, limits};
+use crate::fixture::{answer, host, limits, x};
 use crate::guests;
 
 #[test]
@@ -124,4 +124,23 @@ fn more_memory_than_the_limit_is_refused_at_load() {
     let host = host(limits());
     let error = crate::fixture::preprocessor(&host, "big").unwrap_err();
     assert!(error.to_string().contains("memory"), "{error}");
+}
+
+#[test]
+fn a_patch_of_the_contract_is_the_same_contract() {
+    let text = guests::preprocessor_text("echo").replace("@0.1.0", "@0.1.7");
+    let host = host(limits());
+    let plugin = host.compile("p", None, &wat::parse_str(text).unwrap()).unwrap();
+    let echo = plugin.preprocessor(InitOptions::default()).unwrap();
+    assert_eq!(answer(&echo, &x(&[4.])), [4.]);
+}
+
+#[test]
+fn what_else_a_component_exports_does_not_matter() {
+    let text = guests::preprocessor_text("echo");
+    let stray = r#"(export "init" (func $pre-init)) (export "ingle:plugin/models@9.0.0" (instance $preprocess)))"#;
+    let text = text.strip_suffix(')').unwrap().to_owned() + stray;
+    let plugin = host(limits()).compile("p", None, &wat::parse_str(text).unwrap()).unwrap();
+    let echo = plugin.preprocessor(InitOptions::default()).unwrap();
+    assert_eq!(answer(&echo, &x(&[4.])), [4.]);
 }
