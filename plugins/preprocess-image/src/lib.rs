@@ -5,6 +5,7 @@
 
 mod config;
 mod decode;
+mod lanes;
 mod picture;
 mod plan;
 mod render;

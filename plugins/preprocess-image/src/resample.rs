@@ -3,18 +3,8 @@
 //! that the memory does not grow with the picture.
 
 use crate::config::Filter;
+use crate::lanes::{LANES, PRECISION, Sums};
 use crate::picture::Size;
-
-/// Fraction bits of a weight: 32, less 8 of a sample and 2 of headroom for negative weights.
-const PRECISION: u32 = 32 - 8 - 2;
-const HALF: i32 = 1 << (PRECISION - 1);
-
-/// Source rows that are read together. The first pass across works on all of them, so that
-/// a weight is loaded once.
-const BAND: usize = 4;
-
-/// Bytes that a pass down works on at once.
-const BLOCK: usize = 16;
 
 /// The source of a resize.
 pub(crate) trait Rows<const C: usize> {
@@ -28,13 +18,15 @@ pub(crate) struct Resampler<const C: usize> {
     down: Axis,
     order: Order,
     source_height: usize,
-    /// The source rows that are being read: `BAND` pixels for each x.
-    columns: Vec<[[u8; C]; BAND]>,
+    /// Rows on their way into a pass across: for each x, a pixel of each.
+    columns: Vec<[u8; LANES]>,
+    /// The same rows after it.
+    passed: Vec<[u8; LANES]>,
     ring: Ring,
     /// Source rows that went into the ring.
     made: usize,
     /// A row after the pass down.
-    combined: Vec<[u8; BLOCK]>,
+    combined: Vec<[u8; LANES]>,
     /// A row of the resized picture.
     out: Vec<[u8; C]>,
 }
@@ -56,20 +48,24 @@ impl Order {
 }
 
 impl<const C: usize> Resampler<C> {
+    /// Source rows that are read together, so that their pixels of one x fill the lanes.
+    const BAND: usize = LANES / C;
+
     pub(crate) fn new(source: Size, target: Size, filter: Filter) -> Self {
         let across = Axis::new(source.width, target.width, filter);
         let down = Axis::new(source.height, target.height, filter);
         let order = Order::of(source, target);
-        let (ring_width, columns) = match order {
-            Order::AcrossFirst => (target.width, source.width),
-            Order::DownFirst => (source.width, 0),
+        let ring_width = match order {
+            Order::AcrossFirst => target.width,
+            Order::DownFirst => source.width,
         };
-        let row_blocks = (ring_width * C).div_ceil(BLOCK);
+        let row_blocks = (ring_width * C).div_ceil(LANES);
         Self {
-            columns: vec![[[0; C]; BAND]; columns],
-            ring: Ring::new(down.longest, row_blocks),
+            columns: vec![[0; LANES]; source.width],
+            passed: vec![[0; LANES]; target.width],
+            ring: Ring::new(down.longest, Self::BAND, row_blocks),
             made: 0,
-            combined: vec![[0; BLOCK]; row_blocks],
+            combined: vec![[0; LANES]; row_blocks],
             out: vec![[0; C]; target.width],
             source_height: source.height,
             across,
@@ -85,45 +81,39 @@ impl<const C: usize> Resampler<C> {
             self.read_band(rows);
         }
         self.combine(y);
-        let (pixels, _) = self.combined.as_flattened().as_chunks::<C>();
-        match self.order {
-            Order::AcrossFirst => pixels.get(..self.out.len()).unwrap_or_default(),
-            Order::DownFirst => {
-                let (columns, _) = pixels.as_chunks::<1>();
-                for (x, out) in self.out.iter_mut().enumerate() {
-                    [*out] = self.across.column(columns, x);
-                }
-                &self.out
-            }
+        let (pixels, _) = self.combined.as_flattened().as_chunks();
+        if self.order == Order::AcrossFirst {
+            return pixels.get(..self.out.len()).unwrap_or_default();
         }
+        for (to, from) in lane(&mut self.columns, 0).zip(pixels) {
+            *to = *from;
+        }
+        self.across.pass(&self.columns, &mut self.passed);
+        for (to, from) in self.out.iter_mut().zip(lane(&mut self.passed, 0)) {
+            *to = *from;
+        }
+        &self.out
     }
 
-    /// Brings the next `BAND` source rows into the ring.
+    /// Brings the next rows of the source into the ring.
     fn read_band(&mut self, rows: &impl Rows<C>) {
-        let first = self.made;
-        let count = BAND.min(self.source_height.saturating_sub(first));
-        let lines = self.ring.band(first);
-        match self.order {
-            Order::AcrossFirst => {
-                for lane in 0..count {
-                    rows.read(
-                        first + lane,
-                        self.columns.iter_mut().map(|column| &mut column[lane]),
-                    );
-                }
-                let [a, b, c, d] = lines;
-                let pixels = a.iter_mut().zip(b).zip(c).zip(d);
-                for ((((a, b), c), d), x) in pixels.zip(0..self.out.len()) {
-                    [*a, *b, *c, *d] = self.across.column(&self.columns, x);
-                }
+        let band = self.made..self.source_height.min(self.made + Self::BAND);
+        self.made += Self::BAND;
+        if self.order == Order::DownFirst {
+            for y in band {
+                rows.read(y, self.ring.pixels_mut(y));
             }
-            Order::DownFirst => {
-                for (lane, line) in lines.into_iter().enumerate().take(count) {
-                    rows.read(first + lane, line.iter_mut());
-                }
+            return;
+        }
+        for (at, y) in band.clone().enumerate() {
+            rows.read(y, lane(&mut self.columns, at));
+        }
+        self.across.pass(&self.columns, &mut self.passed);
+        for (at, y) in band.enumerate() {
+            for (to, from) in self.ring.pixels_mut::<C>(y).zip(lane(&mut self.passed, at)) {
+                *to = *from;
             }
         }
-        self.made += BAND;
     }
 
     /// Passes the window of row `y` down.
@@ -132,21 +122,28 @@ impl<const C: usize> Resampler<C> {
         let rows = (start..start + count).map(|y| self.ring.row(y));
         let window: Vec<_> = rows.zip(self.down.weights(y).iter().copied()).collect();
         for (at, block) in self.combined.iter_mut().enumerate() {
-            let mut sums = [HALF; BLOCK];
+            let mut sums = Sums::new();
             for (row, weight) in &window {
-                let Some(samples) = row.get(at) else { continue };
-                for (sum, sample) in sums.iter_mut().zip(samples) {
-                    *sum += i32::from(*sample) * weight;
+                if let Some(samples) = row.get(at) {
+                    sums.add(*samples, *weight);
                 }
             }
-            *block = sums.map(to_sample);
+            *block = sums.samples();
         }
     }
 }
 
+/// The pixels of one of the rows that lie side by side in columns.
+fn lane<const C: usize>(
+    columns: &mut [[u8; LANES]],
+    at: usize,
+) -> impl Iterator<Item = &mut [u8; C]> {
+    columns.iter_mut().filter_map(move |column| column.as_chunks_mut().0.get_mut(at))
+}
+
 /// The last rows that were read; row y lies at y modulo their number.
 struct Ring {
-    blocks: Vec<[u8; BLOCK]>,
+    blocks: Vec<[u8; LANES]>,
     rows: usize,
     row_blocks: usize,
 }
@@ -154,29 +151,22 @@ struct Ring {
 impl Ring {
     /// Room for a window of rows. Never much more than the source takes: a window is long only
     /// where rows are lost, and then a row in the ring is no wider than in the source.
-    fn new(window: usize, row_blocks: usize) -> Self {
-        // A band is read whole, so up to BAND - 1 rows beyond the window are kept too.
-        let rows = (window + BAND - 1).next_multiple_of(BAND);
-        Self { blocks: vec![[0; BLOCK]; rows * row_blocks], rows, row_blocks }
+    fn new(window: usize, band: usize, row_blocks: usize) -> Self {
+        // A band is read whole, so up to band - 1 rows beyond the window are kept too.
+        let rows = window + band - 1;
+        Self { blocks: vec![[0; LANES]; rows * row_blocks], rows, row_blocks }
     }
 
-    fn row(&self, y: usize) -> &[[u8; BLOCK]] {
+    fn row(&self, y: usize) -> &[[u8; LANES]] {
         let first = (y % self.rows) * self.row_blocks;
         self.blocks.get(first..first + self.row_blocks).unwrap_or_default()
     }
 
-    /// The `BAND` rows from `y`, a multiple of `BAND`, as pixels.
-    fn band<const C: usize>(&mut self, y: usize) -> [&mut [[u8; C]]; BAND] {
-        let mut rows = self.blocks.chunks_exact_mut(self.row_blocks).skip(y % self.rows);
-        std::array::from_fn(|_| match rows.next() {
-            Some(row) => row.as_flattened_mut().as_chunks_mut().0,
-            None => &mut [],
-        })
+    fn pixels_mut<const C: usize>(&mut self, y: usize) -> impl Iterator<Item = &mut [u8; C]> {
+        let first = (y % self.rows) * self.row_blocks;
+        let row = self.blocks.get_mut(first..first + self.row_blocks).unwrap_or_default();
+        row.as_flattened_mut().as_chunks_mut().0.iter_mut()
     }
-}
-
-fn to_sample(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
 }
 
 /// Along one axis: which source samples make a target sample, and how much of each.
@@ -244,23 +234,17 @@ impl Axis {
         self.weights.get(window.first..window.first + window.count).unwrap_or_default()
     }
 
-    /// Target pixel `x` of `N` rows.
-    fn column<const C: usize, const N: usize>(
-        &self,
-        columns: &[[[u8; C]; N]],
-        x: usize,
-    ) -> [[u8; C]; N] {
-        let (start, count) = self.window(x);
-        let mut sums = [[HALF; C]; N];
-        let source = columns.get(start..start + count).unwrap_or_default();
-        for (column, weight) in source.iter().zip(self.weights(x)) {
-            for (sums, samples) in sums.iter_mut().zip(column) {
-                for (sum, sample) in sums.iter_mut().zip(samples) {
-                    *sum += i32::from(*sample) * weight;
-                }
+    /// Resamples rows that lie side by side in columns.
+    fn pass(&self, columns: &[[u8; LANES]], passed: &mut [[u8; LANES]]) {
+        for (window, out) in self.windows.iter().zip(passed) {
+            let weights = self.weights.get(window.first..).unwrap_or_default();
+            let source = columns.get(window.start..window.start + window.count);
+            let mut sums = Sums::new();
+            for (samples, weight) in source.unwrap_or_default().iter().zip(weights) {
+                sums.add(*samples, *weight);
             }
+            *out = sums.samples();
         }
-        sums.map(|sums| sums.map(to_sample))
     }
 }
 
