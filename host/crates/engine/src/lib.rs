@@ -1,1 +1,40 @@
+//! Runs ONNX models with Burn: a file becomes a graph, the graph a [`Program`]
+//! on the [`Device`] that was chosen at run time.
+//!
+//! This crate reads no files, knows no protocol and starts no threads of its own:
+//! the model's bytes come from the caller, and [`Program::run`] computes on the
+//! thread that calls it. Read [`Engine`] and [`Program`] first, then
+//! `ops/mod.rs`, which says how an operator is added.
+//!
+//! ```
+//! use ingle_engine::{DeviceChoice, Engine, NoExternalData};
+//!
+//! let engine = Engine::new(DeviceChoice::Cpu)?;
+//! let refused = engine.load(b"not a model", &NoExternalData, &Default::default());
+//! assert!(refused.is_err());
+//! # Ok::<(), ingle_engine::DeviceError>(())
+//! ```
+// Asking for a CUDA driver is the one thing that needs it; see `probe`.
+#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 
+mod context;
+mod device;
+mod dims;
+mod error;
+mod external;
+mod graph;
+mod kernels;
+mod literal;
+mod ops;
+mod plan;
+mod probe;
+mod program;
+mod proto;
+mod signature;
+mod value;
+
+pub use device::{Device, DeviceChoice, DeviceError, Engine};
+pub use error::{BuildError, LoadError, NodeLabel, OpError, PanicText, RunError};
+pub use external::{ExternalData, ExternalDataError, NoExternalData};
+pub use literal::LiteralError;
+pub use program::Program;

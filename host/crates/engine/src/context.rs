@@ -1,0 +1,100 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{self as bt, BoolStore};
+use ingle_types::{DType, Limits};
+
+use crate::OpError;
+use crate::kernels::{Kernels, bool_store};
+
+/// What an operator may know of the run that it is part of.
+pub(crate) struct Context<B: Kernels> {
+    device: B::Device,
+    bool_store: BoolStore,
+    tensor_bytes: usize,
+    run_bytes: usize,
+    constant_bytes: usize,
+    steps: usize,
+    steps_left: AtomicUsize,
+}
+
+impl<B: Kernels> Context<B> {
+    pub(crate) fn new(device: B::Device, limits: &Limits) -> Self {
+        let bool_store = bool_store::<B>(&device);
+        Self {
+            device,
+            bool_store,
+            tensor_bytes: limits.tensor_bytes,
+            run_bytes: limits.run_bytes,
+            constant_bytes: usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX),
+            steps: limits.graph_nodes,
+            steps_left: AtomicUsize::new(limits.graph_nodes),
+        }
+    }
+
+    /// The same context with its budget of steps refilled.
+    pub(crate) fn renewed(&self) -> Self {
+        Self { device: self.device.clone(), steps_left: AtomicUsize::new(self.steps), ..*self }
+    }
+
+    pub(crate) fn device(&self) -> &B::Device {
+        &self.device
+    }
+
+    pub(crate) fn bool_store(&self) -> BoolStore {
+        self.bool_store
+    }
+
+    pub(crate) fn run_bytes(&self) -> usize {
+        self.run_bytes
+    }
+
+    pub(crate) fn constant_bytes(&self) -> usize {
+        self.constant_bytes
+    }
+
+    /// How the device stores `dtype`.
+    pub(crate) fn stored(&self, dtype: DType) -> Result<bt::DType, OpError> {
+        let stored = match dtype {
+            DType::Bool => return Ok(bt::DType::Bool(self.bool_store)),
+            DType::U8 => bt::DType::U8,
+            DType::U16 => bt::DType::U16,
+            DType::U32 => bt::DType::U32,
+            DType::U64 => bt::DType::U64,
+            DType::I8 => bt::DType::I8,
+            DType::I16 => bt::DType::I16,
+            DType::I32 => bt::DType::I32,
+            DType::I64 => bt::DType::I64,
+            DType::F16 => bt::DType::F16,
+            DType::BF16 => bt::DType::BF16,
+            DType::F32 => bt::DType::F32,
+            DType::F64 => bt::DType::F64,
+            DType::Bytes => return Err(OpError::DeviceDType { dtype }),
+        };
+        if B::supports_dtype(&self.device, stored) {
+            Ok(stored)
+        } else {
+            Err(OpError::DeviceDType { dtype })
+        }
+    }
+
+    /// Refuses a tensor that is above the limit, before anything is allocated for it.
+    pub(crate) fn admit(&self, dtype: DType, dims: &[usize]) -> Result<(), OpError> {
+        if dims.contains(&0) {
+            return Ok(());
+        }
+        let size = dtype.size_bytes().unwrap_or(1);
+        dims.iter()
+            .try_fold(size, |n, &d| n.checked_mul(d))
+            .filter(|&bytes| bytes <= self.tensor_bytes)
+            .map(drop)
+            .ok_or_else(|| OpError::TooLarge { dims: dims.to_vec(), limit: self.tensor_bytes })
+    }
+
+    /// Counts one step of the run, so that no loop is endless.
+    pub(crate) fn step(&self) -> Result<(), OpError> {
+        self.steps_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .map(drop)
+            .map_err(|_| OpError::Steps { limit: self.steps })
+    }
+}

@@ -1,0 +1,265 @@
+use std::error::Error;
+use std::fmt;
+
+use ingle_types::{Code, DType, SignatureError, TensorError};
+
+use crate::device::Device;
+use crate::literal::LiteralError;
+
+/// Which node of a graph an error is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLabel {
+    /// The node's name, or its place in the graph where it has none.
+    pub node: String,
+    pub operator: String,
+    /// Empty for ONNX's own domain.
+    pub domain: String,
+    /// The version of the domain that the model asks for.
+    pub opset: i64,
+}
+
+impl fmt::Display for NodeLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let domain = if self.domain.is_empty() { "ai.onnx" } else { &self.domain };
+        write!(
+            f,
+            "node \"{}\" (operator {}, domain {domain}, opset {})",
+            self.node, self.operator, self.opset
+        )
+    }
+}
+
+/// How a model can fail to load.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the file is not an ONNX model")]
+    Decode(#[source] prost::DecodeError),
+    #[error("the file holds protobuf groups, which no ONNX model does")]
+    Group,
+    #[error("the model's graph takes more than the limit of {limit} bytes")]
+    Parts { limit: usize },
+    #[error("the model holds no graph")]
+    NoGraph,
+    #[error("IR version {version} is not supported; this engine reads 3 to {newest}")]
+    IrVersion { version: i64, newest: i64 },
+    #[error("the model imports no opset of the domain ai.onnx")]
+    NoOpset,
+    #[error("opset {version} is not supported; this engine knows ai.onnx up to {newest}")]
+    Opset { version: i64, newest: i64 },
+    #[error("the graph has {nodes} nodes, above the limit of {limit}")]
+    Nodes { nodes: usize, limit: usize },
+    #[error("the model brings its own function \"{name}\"; functions are not supported")]
+    Function { name: String },
+    #[error("initializer \"{name}\" is sparse; sparse tensors are not supported")]
+    Sparse { name: String },
+    #[error("\"{name}\" is {given}; only tensors are supported as inputs and outputs")]
+    ValueKind { name: String, given: &'static str },
+    #[error("\"{name}\" has ONNX element type {element}, which is not supported")]
+    Element { name: String, element: i32 },
+    #[error("the value \"{name}\" is defined twice")]
+    Duplicate { name: String },
+    #[error("{label} reads \"{name}\", which nothing produces")]
+    Dangling { label: NodeLabel, name: String },
+    #[error("nothing produces the graph output \"{name}\"")]
+    Output { name: String },
+    #[error("{label} is part of a cycle")]
+    Cycle { label: NodeLabel },
+    #[error("{label} is not supported: the model imports no opset of that domain")]
+    Domain { label: NodeLabel },
+    #[error("{label} is not supported: unknown operator")]
+    Operator { label: NodeLabel },
+    #[error("{label}: {source}")]
+    Build { label: NodeLabel, source: BuildError },
+    #[error("tensor \"{name}\": {source}")]
+    Literal { name: String, source: LiteralError },
+    #[error("tensor \"{name}\": {source}")]
+    Constant { name: String, source: OpError },
+    #[error("{label} cannot be computed: {source}")]
+    Fold { label: NodeLabel, source: OpError },
+    #[error("the model's constants take {bytes} bytes, above the limit of {limit}")]
+    TooManyConstants { bytes: usize, limit: usize },
+    #[error("the device {device} is not compiled in")]
+    NoDevice { device: Device },
+    #[error("the model made the engine fail while it was loaded")]
+    Panicked { source: PanicText },
+}
+
+impl LoadError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::IrVersion { .. }
+            | Self::Opset { .. }
+            | Self::Function { .. }
+            | Self::Sparse { .. }
+            | Self::ValueKind { .. }
+            | Self::Element { .. }
+            | Self::Domain { .. }
+            | Self::Operator { .. }
+            | Self::NoDevice { .. } => Code::Unimplemented,
+            Self::Parts { .. } | Self::Nodes { .. } | Self::TooManyConstants { .. } => {
+                Code::ResourceExhausted
+            }
+            Self::Build { source, .. } => source.code(),
+            Self::Literal { source, .. } => source.code(),
+            Self::Constant { source, .. } | Self::Fold { source, .. } => source.code(),
+            Self::Panicked { .. } => Code::Internal,
+            Self::Decode(_)
+            | Self::Group
+            | Self::NoGraph
+            | Self::NoOpset
+            | Self::Duplicate { .. }
+            | Self::Dangling { .. }
+            | Self::Output { .. }
+            | Self::Cycle { .. } => Code::InvalidArgument,
+        }
+    }
+}
+
+/// How a node's attributes, inputs and outputs can fail to make an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("attribute \"{name}\" is missing")]
+    Missing { name: &'static str },
+    #[error("attribute \"{name}\" is not of type {expected}")]
+    Type { name: String, expected: &'static str },
+    #[error("attribute \"{name}\" is not known to this operator")]
+    Unknown { name: String },
+    #[error("attribute \"{name}\": {reason}")]
+    Value { name: &'static str, reason: &'static str },
+    #[error("{what} is not supported")]
+    Unsupported { what: &'static str },
+    #[error(
+        "it has {given} inputs; this operator takes {least} to {most}, the first {least} of them always"
+    )]
+    Inputs { given: usize, least: usize, most: usize },
+    #[error("it has {given} outputs, but this operator makes at most {most}")]
+    Outputs { given: usize, most: usize },
+    #[error("attribute \"{name}\": {source}")]
+    Literal { name: String, source: LiteralError },
+    #[error("attribute \"{name}\": {source}")]
+    Graph { name: &'static str, source: Box<LoadError> },
+}
+
+impl BuildError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unsupported { .. } | Self::Outputs { .. } => Code::Unimplemented,
+            Self::Literal { source, .. } => source.code(),
+            Self::Graph { source, .. } => source.code(),
+            _ => Code::InvalidArgument,
+        }
+    }
+}
+
+/// Why an operator rejects the tensors that reach it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OpError {
+    #[error("input {index} is missing")]
+    Missing { index: usize },
+    #[error("{what} must be {expected}, not {given}")]
+    DType { what: &'static str, expected: &'static str, given: DType },
+    #[error("inputs of types {left} and {right} do not go together")]
+    DTypes { left: DType, right: DType },
+    #[error("{what} cannot be a tensor of shape {dims:?}")]
+    Dims { what: &'static str, dims: Vec<usize> },
+    #[error("shapes {left:?} and {right:?} do not go together: {what}")]
+    Mismatch { what: &'static str, left: Vec<usize>, right: Vec<usize> },
+    #[error("axis {axis} is outside of a tensor of rank {rank}")]
+    Axis { axis: i64, rank: usize },
+    #[error("index {index} is outside of a dimension of size {size}")]
+    Index { index: i64, size: usize },
+    #[error("{what} cannot be {value}")]
+    Value { what: &'static str, value: i64 },
+    #[error("shape {dims:?} cannot become {target:?}")]
+    Reshape { dims: Vec<usize>, target: Vec<i64> },
+    #[error("a division by zero")]
+    DivisionByZero,
+    #[error("a tensor of shape {dims:?} would be larger than the limit of {limit} bytes")]
+    TooLarge { dims: Vec<usize>, limit: usize },
+    #[error("its tensors together would take more than the limit of {limit} bytes")]
+    Memory { limit: usize },
+    #[error("it would run more than {limit} steps")]
+    Steps { limit: usize },
+    #[error("{what} is not supported")]
+    Unsupported { what: &'static str },
+    #[error("the device cannot compute with {dtype} elements")]
+    DeviceDType { dtype: DType },
+    #[error("{label}: {source}")]
+    Inner { label: Box<NodeLabel>, source: Box<OpError> },
+    #[error("the device failed")]
+    Device { source: PanicText },
+}
+
+impl OpError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } | Self::Memory { .. } | Self::Steps { .. } => {
+                Code::ResourceExhausted
+            }
+            Self::Unsupported { .. } | Self::DeviceDType { .. } => Code::Unimplemented,
+            Self::Device { .. } => Code::Internal,
+            Self::Inner { source, .. } => source.code(),
+            _ => Code::InvalidArgument,
+        }
+    }
+}
+
+/// How a run can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error("input \"{name}\" is larger than the limit of {limit} bytes")]
+    InputSize { name: String, limit: usize },
+    #[error("input {index}: {source}")]
+    Input { index: usize, source: OpError },
+    #[error("{label}: {source}")]
+    Node { label: NodeLabel, source: OpError },
+    #[error("output \"{name}\" is {given} although the model declares {declared}")]
+    OutputType { name: String, declared: DType, given: DType },
+    #[error("output \"{name}\" could not be read")]
+    Output { name: String, source: OpError },
+    #[error("output \"{name}\" has no form that can be answered")]
+    Tensor { name: String, source: TensorError },
+    #[error("the model made the engine fail{}", at(.label.as_ref()))]
+    Panicked { label: Option<NodeLabel>, source: PanicText },
+}
+
+impl RunError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Signature(_) => Code::InvalidArgument,
+            Self::InputSize { .. } => Code::ResourceExhausted,
+            Self::Input { source, .. }
+            | Self::Node { source, .. }
+            | Self::Output { source, .. } => source.code(),
+            Self::OutputType { .. } | Self::Tensor { .. } | Self::Panicked { .. } => Code::Internal,
+        }
+    }
+}
+
+fn at(label: Option<&NodeLabel>) -> String {
+    label.map(|label| format!(" at {label}")).unwrap_or_default()
+}
+
+/// What Burn said when it gave up: for the log, never for a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PanicText(pub(crate) String);
+
+impl PanicText {
+    pub(crate) fn from_payload(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied());
+        Self(text.unwrap_or("a panic without a message").to_owned())
+    }
+}
+
+impl fmt::Display for PanicText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for PanicText {}

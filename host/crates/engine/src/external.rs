@@ -1,0 +1,68 @@
+use bytes::Bytes;
+use ingle_types::Code;
+
+/// Where tensors that are kept outside of the model file are read from.
+///
+/// The engine checks `location` before it asks: it is relative, of plain
+/// components, and does not climb. What is behind the name (a link out of the
+/// bundle) only the implementation can check.
+pub trait ExternalData {
+    /// The whole file at `location`.
+    ///
+    /// # Errors
+    /// Where there is no such file inside the bundle.
+    fn read(&self, location: &str) -> Result<Bytes, ExternalDataError>;
+}
+
+/// For models that must be one file: every external tensor is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoExternalData;
+
+impl ExternalData for NoExternalData {
+    fn read(&self, _: &str) -> Result<Bytes, ExternalDataError> {
+        Err(ExternalDataError::Refused)
+    }
+}
+
+/// Why external data could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ExternalDataError {
+    #[error("external data is not allowed here")]
+    Refused,
+    #[error("there is no such file in the bundle")]
+    NotFound,
+    #[error("the file could not be read")]
+    Read(#[source] std::io::Error),
+}
+
+impl ExternalDataError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused => Code::InvalidArgument,
+            Self::NotFound => Code::NotFound,
+            Self::Read(_) => Code::Unavailable,
+        }
+    }
+}
+
+/// Whether `location` names a file beside or below the model and nothing else.
+pub(crate) fn is_inside(location: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    !location.contains(['\\', '\0', ':']) && location.split('/').all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_relative_names_are_inside() {
+        for inside in ["weights.bin", "data/weights.bin", "..data", "a.b"] {
+            assert!(is_inside(inside), "{inside}");
+        }
+        for outside in ["", "/etc/passwd", "../w", "a/../w", "a//w", "./w", "c:w", "a\\..\\w", "a/"]
+        {
+            assert!(!is_inside(outside), "{outside}");
+        }
+    }
+}

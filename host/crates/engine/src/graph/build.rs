@@ -1,0 +1,236 @@
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use super::{Attribute, Capture, Graph, Node, ValueId};
+use crate::literal::Literals;
+use crate::proto::{GraphProto, NodeProto, TensorProto};
+use crate::{LoadError, NodeLabel};
+
+/// The version of each operator domain that a model imports.
+#[derive(Debug)]
+pub(crate) struct Opsets(pub(crate) HashMap<String, i64>);
+
+impl Opsets {
+    pub(crate) fn version(&self, domain: &str) -> Option<i64> {
+        self.0.get(domain).copied()
+    }
+}
+
+/// ONNX's own domain has two spellings.
+pub(crate) fn domain_of(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Resolves the main graph of a model, with at most `nodes` nodes in all.
+pub(crate) fn build(
+    proto: GraphProto,
+    opsets: &Opsets,
+    literals: Literals<'_>,
+    nodes: usize,
+) -> Result<Graph, LoadError> {
+    let mut builder = Builder { opsets, literals, nodes: 0, limit: nodes };
+    let graph = builder.graph(proto)?;
+    match graph.captures.into_iter().next() {
+        None => Ok(Graph { captures: Vec::new(), ..graph }),
+        Some(Capture { name, reader: Some(label), .. }) => Err(LoadError::Dangling { label, name }),
+        Some(Capture { name, reader: None, .. }) => Err(LoadError::Output { name }),
+    }
+}
+
+pub(super) struct Builder<'a> {
+    opsets: &'a Opsets,
+    literals: Literals<'a>,
+    nodes: usize,
+    limit: usize,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn literals(&self) -> Literals<'a> {
+        self.literals
+    }
+
+    /// Resolves a graph; what it reads of the graph around it is in `captures`.
+    pub(super) fn graph(&mut self, proto: GraphProto) -> Result<Graph, LoadError> {
+        self.nodes = self.nodes.saturating_add(proto.node.len());
+        if self.nodes > self.limit {
+            return Err(LoadError::Nodes { nodes: self.nodes, limit: self.limit });
+        }
+        if let Some(sparse) = proto.sparse_initializer.into_iter().next() {
+            let name = sparse.values.unwrap_or_default().name;
+            return Err(LoadError::Sparse { name });
+        }
+        let mut scope = Scope::default();
+        let inputs = proto
+            .input
+            .into_iter()
+            .map(|input| scope.define(input.name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let constants = self.constants(&mut scope, &inputs, proto.initializer)?;
+        for name in proto.node.iter().flat_map(|node| &node.output).filter(|n| !n.is_empty()) {
+            scope.define(name.clone())?;
+        }
+        let nodes = proto
+            .node
+            .into_iter()
+            .enumerate()
+            .map(|(index, node)| self.node(&mut scope, index, node))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outputs: Vec<ValueId> =
+            proto.output.into_iter().map(|output| scope.resolve(&output.name, None)).collect();
+        let nodes = sort(nodes, scope.names.len())?;
+        Ok(Graph {
+            values: scope.names,
+            inputs,
+            outputs,
+            constants,
+            nodes,
+            captures: scope.captures,
+        })
+    }
+
+    fn constants(
+        &self,
+        scope: &mut Scope,
+        inputs: &[ValueId],
+        initializers: Vec<TensorProto>,
+    ) -> Result<Vec<(ValueId, ingle_types::Tensor)>, LoadError> {
+        let inputs: HashSet<ValueId> = inputs.iter().copied().collect();
+        let mut seen = HashSet::new();
+        let mut constants = Vec::new();
+        for proto in initializers {
+            let known = scope.ids.get(&proto.name).copied().filter(|id| inputs.contains(id));
+            let id = match known {
+                Some(id) if seen.insert(id) => id,
+                Some(_) => return Err(LoadError::Duplicate { name: proto.name }),
+                None => scope.define(proto.name.clone())?,
+            };
+            let tensor = self
+                .literals
+                .decode(&proto)
+                .map_err(|source| LoadError::Literal { name: proto.name, source })?;
+            constants.push((id, tensor));
+        }
+        Ok(constants)
+    }
+
+    fn node(
+        &mut self,
+        scope: &mut Scope,
+        index: usize,
+        proto: NodeProto,
+    ) -> Result<Node, LoadError> {
+        let domain = domain_of(&proto.domain).to_owned();
+        let opset = self.opsets.version(&domain);
+        let label = NodeLabel {
+            node: if proto.name.is_empty() { format!("#{index}") } else { proto.name },
+            operator: proto.op_type,
+            domain,
+            opset: opset.unwrap_or_default(),
+        };
+        if opset.is_none() {
+            return Err(LoadError::Domain { label });
+        }
+        let mut attributes = Vec::with_capacity(proto.attribute.len());
+        for attribute in proto.attribute {
+            let name = attribute.name.clone();
+            attributes.push((name, Attribute::decode(self, &label, attribute)?));
+        }
+        let mut captured: Vec<ValueId> = Vec::new();
+        for (_, attribute) in &mut attributes {
+            let Attribute::Graph(graph) = attribute else { continue };
+            for capture in &mut graph.captures {
+                let id = scope.resolve(&capture.name, Some(&label));
+                capture.outer = Some(id);
+                if !captured.contains(&id) {
+                    captured.push(id);
+                }
+            }
+        }
+        let mut read =
+            |name: &String| (!name.is_empty()).then(|| scope.resolve(name, Some(&label)));
+        let inputs = proto.input.iter().map(&mut read).collect();
+        let outputs = proto.output.iter().map(&mut read).collect();
+        Ok(Node { label, inputs, outputs, attributes, captured })
+    }
+}
+
+/// The names that are known in one graph.
+#[derive(Default)]
+struct Scope {
+    names: Vec<String>,
+    ids: HashMap<String, ValueId>,
+    captures: Vec<Capture>,
+}
+
+impl Scope {
+    fn define(&mut self, name: String) -> Result<ValueId, LoadError> {
+        if self.ids.contains_key(&name) {
+            return Err(LoadError::Duplicate { name });
+        }
+        Ok(self.add(name))
+    }
+
+    fn add(&mut self, name: String) -> ValueId {
+        let id = self.names.len();
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        id
+    }
+
+    /// A name that nothing here defines is the enclosing graph's.
+    fn resolve(&mut self, name: &str, reader: Option<&NodeLabel>) -> ValueId {
+        if let Some(&id) = self.ids.get(name) {
+            return id;
+        }
+        let value = self.add(name.to_owned());
+        self.captures.push(Capture {
+            name: name.to_owned(),
+            value,
+            outer: None,
+            reader: reader.cloned(),
+        });
+        value
+    }
+}
+
+/// Puts the nodes in an order they can run in, the given one where it is.
+fn sort(nodes: Vec<Node>, values: usize) -> Result<Vec<Node>, LoadError> {
+    let mut producer: Vec<Option<usize>> = vec![None; values];
+    for (index, node) in nodes.iter().enumerate() {
+        for &id in node.outputs.iter().flatten() {
+            if let Some(slot) = producer.get_mut(id) {
+                *slot = Some(index);
+            }
+        }
+    }
+    let mut waiting = vec![0usize; nodes.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        for &id in node.inputs.iter().flatten().chain(&node.captured) {
+            let Some(from) = producer.get(id).copied().flatten() else { continue };
+            if let (Some(readers), Some(count)) = (readers.get_mut(from), waiting.get_mut(index)) {
+                readers.push(index);
+                *count += 1;
+            }
+        }
+    }
+    let ready = waiting.iter().enumerate().filter(|(_, count)| **count == 0);
+    let mut ready: BinaryHeap<Reverse<usize>> = ready.map(|(index, _)| Reverse(index)).collect();
+    let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    let mut sorted = Vec::with_capacity(nodes.len());
+    while let Some(Reverse(index)) = ready.pop() {
+        sorted.extend(nodes.get_mut(index).and_then(Option::take));
+        for &reader in readers.get(index).into_iter().flatten() {
+            if let Some(count) = waiting.get_mut(reader) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(Reverse(reader));
+                }
+            }
+        }
+    }
+    match nodes.into_iter().flatten().next() {
+        Some(node) => Err(LoadError::Cycle { label: node.label }),
+        None => Ok(sorted),
+    }
+}

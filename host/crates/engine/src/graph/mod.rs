@@ -1,0 +1,49 @@
+//! The intermediate form: a graph whose names are resolved, whose nodes are in
+//! an order they can run in, and whose sizes are within bounds.
+
+mod attributes;
+mod build;
+
+use ingle_types::Tensor;
+
+pub(crate) use self::attributes::Attribute;
+pub(crate) use self::build::{Opsets, build, domain_of};
+use crate::NodeLabel;
+
+/// A value's place in [`Graph::values`].
+pub(crate) type ValueId = usize;
+
+#[derive(Debug)]
+pub(crate) struct Graph {
+    /// The name of each value.
+    pub(crate) values: Vec<String>,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) outputs: Vec<ValueId>,
+    /// Initializers. One that is an input too is that input's default.
+    pub(crate) constants: Vec<(ValueId, Tensor)>,
+    /// Each node comes after those that produce what it reads.
+    pub(crate) nodes: Vec<Node>,
+    /// Values of the enclosing graph that this one reads.
+    pub(crate) captures: Vec<Capture>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) label: NodeLabel,
+    pub(crate) inputs: Vec<Option<ValueId>>,
+    pub(crate) outputs: Vec<Option<ValueId>>,
+    pub(crate) attributes: Vec<(String, Attribute)>,
+    /// What the node's subgraphs read of this graph, each value once.
+    pub(crate) captured: Vec<ValueId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Capture {
+    pub(crate) name: String,
+    /// The value in this graph.
+    pub(crate) value: ValueId,
+    /// The value in the enclosing graph, once that is known.
+    pub(crate) outer: Option<ValueId>,
+    /// The first node that reads it.
+    pub(crate) reader: Option<NodeLabel>,
+}

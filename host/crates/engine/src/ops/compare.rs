@@ -1,0 +1,159 @@
+//! Comparisons, and what is done with their answers.
+
+use burn::tensor::BoolStore;
+use burn::tensor::ops::{BoolTensor, FloatTensor, IntTensor};
+use ingle_types::DType;
+
+use super::{Args, Built, Registry, op};
+use crate::OpError;
+use crate::dims::{broadcast, broadcast_places};
+use crate::kernels::Kernels;
+use crate::value::{DeviceTensor, HOST_INTS, Host, Value};
+
+pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
+    r.add("Equal", 1.., 2..=2, |a| compare(a, |l, r| l == r, B::float_equal, B::int_equal));
+    r.add("Greater", 1.., 2..=2, |a| compare(a, |l, r| l > r, B::float_greater, B::int_greater));
+    r.add("GreaterOrEqual", 12.., 2..=2, |a| {
+        compare(a, |l, r| l >= r, B::float_greater_equal, B::int_greater_equal)
+    });
+    r.add("Less", 1.., 2..=2, |a| compare(a, |l, r| l < r, B::float_lower, B::int_lower));
+    r.add("LessOrEqual", 12.., 2..=2, |a| {
+        compare(a, |l, r| l <= r, B::float_lower_equal, B::int_lower_equal)
+    });
+    r.add("Not", 1.., 1..=1, not);
+    r.add("IsNaN", 9.., 1..=1, is_nan);
+    r.add("IsInf", 10.., 1..=1, is_inf);
+    r.add("Where", 9.., 3..=3, select);
+}
+
+type FloatCompare<B> = fn(FloatTensor<B>, FloatTensor<B>, BoolStore) -> BoolTensor<B>;
+type IntCompare<B> = fn(IntTensor<B>, IntTensor<B>, BoolStore) -> BoolTensor<B>;
+
+fn compare<B: Kernels>(
+    args: &Args<'_, B>,
+    host: fn(f64, f64) -> bool,
+    float: FloatCompare<B>,
+    int: IntCompare<B>,
+) -> Built<B> {
+    args.ignore("broadcast");
+    args.ignore("axis");
+    op(move |ctx, mut inputs| {
+        let (left, right) = (inputs.take(0)?, inputs.take(1)?);
+        if left.dtype() != right.dtype() {
+            return Err(OpError::DTypes { left: left.dtype(), right: right.dtype() });
+        }
+        let dims = broadcast(&left.dims(), &right.dims())?;
+        ctx.admit(DType::Bool, &dims)?;
+        if let Some(answer) = on_host(host, &left, &right, &dims) {
+            return Ok(vec![answer]);
+        }
+        let store = ctx.bool_store();
+        let left = left.expand(ctx, &dims)?.into_device(ctx)?;
+        let right = right.expand(ctx, &dims)?.into_device(ctx)?;
+        let answer = match (left, right) {
+            (DeviceTensor::Float(l), DeviceTensor::Float(r)) => float(l, r, store),
+            (DeviceTensor::Int(l), DeviceTensor::Int(r)) => int(l, r, store),
+            (DeviceTensor::Bool(l), DeviceTensor::Bool(r)) if host(0.0, 0.0) => B::bool_equal(l, r),
+            _ => return Err(OpError::Unsupported { what: "the order of bools" }),
+        };
+        Ok(vec![DeviceTensor::Bool(answer).into()])
+    })
+}
+
+/// Integers of host tensors are few and small enough to compare as floats unless
+/// they differ beyond 2^53, so those are compared as integers first.
+fn on_host<B: Kernels>(
+    compare: fn(f64, f64) -> bool,
+    left: &Value<B>,
+    right: &Value<B>,
+    dims: &[usize],
+) -> Option<Value<B>> {
+    let count: usize = dims.iter().product();
+    if count == 0 {
+        return Some(Value::empty(DType::Bool, dims.to_vec()));
+    }
+    if count > HOST_INTS {
+        return None;
+    }
+    let (left, right) = (left.as_host()?, right.as_host()?);
+    let places = broadcast_places(left.dims(), dims).zip(broadcast_places(right.dims(), dims));
+    let values = if let (Some(l), Some(r)) = (left.as_ints(), right.as_ints()) {
+        let order = |l: i64, r: i64| compare(f64::from(l.cmp(&r) as i8), 0.0);
+        places.filter_map(|(i, j)| Some(order(*l.get(i)?, *r.get(j)?).into())).collect()
+    } else {
+        let (l, r) = (left.to_f64(), right.to_f64());
+        places.filter_map(|(i, j)| Some(compare(*l.get(i)?, *r.get(j)?).into())).collect()
+    };
+    Some(Host::ints(DType::Bool, dims.to_vec(), values).into())
+}
+
+fn not<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
+    op(|ctx, mut inputs| {
+        let x = inputs.take(0)?;
+        if let Some(host) = x.as_host()
+            && let Some(values) = host.as_ints()
+        {
+            let values = values.iter().map(|&v| i64::from(v == 0)).collect();
+            return Ok(vec![Host::ints(DType::Bool, host.dims().to_vec(), values).into()]);
+        }
+        Ok(vec![DeviceTensor::Bool(B::bool_not(x.into_bool(ctx, "the operand")?)).into()])
+    })
+}
+
+fn is_nan<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
+    op(|ctx, mut inputs| {
+        let x = inputs.take(0)?;
+        if x.elements() == 0 {
+            return Ok(vec![Value::empty(DType::Bool, x.dims())]);
+        }
+        let x = x.into_float(ctx, "the operand")?;
+        Ok(vec![DeviceTensor::Bool(B::float_is_nan(x, ctx.bool_store())).into()])
+    })
+}
+
+fn is_inf<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    let negative = args.flag("detect_negative", true)?;
+    let positive = args.flag("detect_positive", true)?;
+    op(move |ctx, mut inputs| {
+        let x = inputs.take(0)?;
+        if x.elements() == 0 {
+            return Ok(vec![Value::empty(DType::Bool, x.dims())]);
+        }
+        let x: FloatTensor<B> = x.into_float(ctx, "the operand")?;
+        let store = ctx.bool_store();
+        let is = |sign: f64| B::float_equal_elem(x.clone(), (sign * f64::INFINITY).into(), store);
+        let answer = match (negative, positive) {
+            (true, true) => B::bool_or(is(-1.0), is(1.0)),
+            (true, false) => is(-1.0),
+            (false, true) => is(1.0),
+            (false, false) => B::bool_not(B::bool_or(
+                B::float_equal(x.clone(), x.clone(), store),
+                B::float_is_nan(x.clone(), store),
+            )),
+        };
+        Ok(vec![DeviceTensor::Bool(answer).into()])
+    })
+}
+
+fn select<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
+    op(|ctx, mut inputs| {
+        let (condition, yes, no) = (inputs.take(0)?, inputs.take(1)?, inputs.take(2)?);
+        if yes.dtype() != no.dtype() {
+            return Err(OpError::DTypes { left: yes.dtype(), right: no.dtype() });
+        }
+        let dims = broadcast(&broadcast(&condition.dims(), &yes.dims())?, &no.dims())?;
+        ctx.admit(yes.dtype(), &dims)?;
+        if dims.contains(&0) {
+            return Ok(vec![Value::empty(yes.dtype(), dims)]);
+        }
+        let condition = condition.expand(ctx, &dims)?;
+        let (yes, no) = (yes.expand(ctx, &dims)?, no.expand(ctx, &dims)?);
+        if let (Some(c), Some(y), Some(n)) = (condition.as_host(), yes.as_host(), no.as_host())
+            && let Some(choice) = c.as_ints()
+        {
+            return Ok(vec![y.choose(n, choice).into()]);
+        }
+        let mask = condition.into_bool(ctx, "the condition")?;
+        Ok(vec![no.into_device(ctx)?.mask_where(mask, yes.into_device(ctx)?)?.into()])
+    })
+}

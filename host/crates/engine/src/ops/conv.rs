@@ -1,0 +1,119 @@
+//! Convolution.
+
+use burn::tensor::ops::{ConvOptions, FloatTensor};
+
+use super::spatial::{Placed, Window, array, pad_constant};
+use super::{Args, Built, Registry, op};
+use crate::context::Context;
+use crate::kernels::Kernels;
+use crate::value::{DeviceTensor, Value, is_float};
+use crate::{BuildError, OpError};
+
+pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
+    r.add("Conv", 1.., 2..=3, conv);
+}
+
+fn conv<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    let window = Window::of(args)?;
+    let groups = groups(args)?;
+    op(move |ctx, mut inputs| {
+        let (x, weight) = (inputs.take(0)?, inputs.take(1)?);
+        let bias = inputs.take_opt(2);
+        Ok(vec![run(ctx, &window, groups, (x, weight, bias))?])
+    })
+}
+
+pub(super) fn groups<B: Kernels>(args: &Args<'_, B>) -> Result<usize, BuildError> {
+    usize::try_from(args.int("group", 1)?)
+        .ok()
+        .filter(|&groups| groups > 0)
+        .ok_or(BuildError::Value { name: "group", reason: "not positive" })
+}
+
+type Operands<B> = (Value<B>, Value<B>, Option<Value<B>>);
+
+fn run<B: Kernels>(
+    ctx: &Context<B>,
+    window: &Window,
+    groups: usize,
+    (x, weight, bias): Operands<B>,
+) -> Result<Value<B>, OpError> {
+    let dtype = x.dtype();
+    let (dims, kernel) = (x.dims(), weight.dims());
+    let (&[batch, channels, ref sizes @ ..], &[maps, depth, ref kernel_sizes @ ..]) =
+        (dims.as_slice(), kernel.as_slice())
+    else {
+        return Err(OpError::Dims { what: "the operand of a convolution", dims });
+    };
+    check_operands(&x, &weight, bias.as_ref())?;
+    if depth.checked_mul(groups) != Some(channels) || !maps.is_multiple_of(groups) {
+        let what = "the channels do not fit the weights and groups";
+        return Err(OpError::Mismatch { what, left: dims, right: kernel });
+    }
+    let placed = window.place(sizes, kernel_sizes)?;
+    let out = [&[batch, maps][..], &placed.out()].concat();
+    ctx.admit(dtype, &out)?;
+    if out.contains(&0) {
+        return Ok(Value::empty(dtype, out));
+    }
+    if channels == 0 {
+        return Err(OpError::Dims { what: "the operand of a convolution", dims });
+    }
+    let x = x.into_device(ctx)?;
+    let (x, begins) = if placed.is_symmetric() {
+        (x, placed.begins())
+    } else {
+        let padded = pad_constant(ctx, x, &placed.begins(), &placed.ends(), 0.0)?;
+        (padded, vec![0; sizes.len()])
+    };
+    let x = Value::from(x).into_float(ctx, "the operand")?;
+    let weight = weight.into_float(ctx, "the weights")?;
+    let bias = bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?;
+    let answer: DeviceTensor<B> =
+        DeviceTensor::Float(convolve::<B>((x, weight, bias), &placed, &begins, groups)?);
+    Ok(answer.cut(&out)?.into())
+}
+
+/// All are of one float type, and the bias has an entry for each map.
+pub(super) fn check_operands<B: Kernels>(
+    x: &Value<B>,
+    weight: &Value<B>,
+    bias: Option<&Value<B>>,
+) -> Result<(), OpError> {
+    let dtype = x.dtype();
+    for other in std::iter::once(weight).chain(bias) {
+        if !is_float(dtype) || other.dtype() != dtype {
+            return Err(OpError::DTypes { left: dtype, right: other.dtype() });
+        }
+    }
+    Ok(())
+}
+
+type Tensors<B> = (FloatTensor<B>, FloatTensor<B>, Option<FloatTensor<B>>);
+
+fn convolve<B: Kernels>(
+    (x, weight, bias): Tensors<B>,
+    placed: &Placed,
+    begins: &[usize],
+    groups: usize,
+) -> Result<FloatTensor<B>, OpError> {
+    fn options<const N: usize>(
+        placed: &Placed,
+        begins: &[usize],
+        groups: usize,
+    ) -> Result<ConvOptions<N>, OpError> {
+        let mut begins = begins.iter().copied();
+        Ok(ConvOptions::new(
+            array(&placed.axes, |a| a.stride)?,
+            array(&placed.axes, |_| 0)?.map(|_: usize| begins.next().unwrap_or_default()),
+            array(&placed.axes, |a| a.dilation)?,
+            groups,
+        ))
+    }
+    match placed.axes.len() {
+        1 => Ok(B::conv1d(x, weight, bias, options(placed, begins, groups)?)),
+        2 => Ok(B::conv2d(x, weight, bias, options(placed, begins, groups)?)),
+        3 => Ok(B::conv3d(x, weight, bias, options(placed, begins, groups)?)),
+        _ => Err(OpError::Unsupported { what: "a convolution over more than three axes" }),
+    }
+}

@@ -1,0 +1,195 @@
+//! The operators. One file for each family; an operator is a function in its
+//! family's file and one line in that file's `register`.
+//!
+//! A build function reads the node's attributes, once, while the model is
+//! loaded, and gives back what runs. All that an operator is told by tensors
+//! (weights, axes, shapes) it learns when it runs: they may come from a request.
+//! An operator checks its operands' shapes before it calls Burn, whose kernels
+//! trust them.
+
+mod activation;
+mod args;
+mod compare;
+mod control;
+mod conv;
+mod conv_transpose;
+mod elementwise;
+mod gather;
+mod generate;
+mod matmul;
+mod norm;
+mod pad;
+mod pool;
+mod reduce;
+mod resize;
+mod rnn;
+mod shape;
+mod slice;
+mod spatial;
+mod tensor;
+mod unary;
+
+use std::collections::HashMap;
+use std::ops::{Bound, RangeBounds};
+
+pub(crate) use self::args::{Args, Subgraph};
+use crate::context::Context;
+use crate::graph::Node;
+use crate::kernels::Kernels;
+use crate::value::Value;
+use crate::{BuildError, LoadError, OpError};
+
+/// The newest version of ONNX's own operators that is known.
+pub(crate) const NEWEST_OPSET: i64 = 27;
+
+/// A node ready to run.
+pub(crate) trait Op<B: Kernels>: Send + Sync {
+    fn run(&self, ctx: &Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError>;
+
+    /// Whether equal inputs always give equal outputs.
+    fn is_pure(&self) -> bool {
+        true
+    }
+}
+
+impl<B: Kernels, F> Op<B> for F
+where
+    F: Fn(&Context<B>, Inputs<B>) -> Result<Vec<Value<B>>, OpError> + Send + Sync,
+{
+    fn run(&self, ctx: &Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError> {
+        self(ctx, inputs)
+    }
+}
+
+pub(crate) type Built<B> = Result<Box<dyn Op<B>>, BuildError>;
+
+/// Boxes a closure, which lets its argument types be inferred.
+pub(crate) fn op<B, F>(run: F) -> Built<B>
+where
+    B: Kernels,
+    F: Fn(&Context<B>, Inputs<B>) -> Result<Vec<Value<B>>, OpError> + Send + Sync + 'static,
+{
+    Ok(Box::new(run))
+}
+
+/// The tensors that reach a node. Taking one gives it away, so that an operator
+/// can reuse the memory of an operand that nobody else reads.
+pub(crate) struct Inputs<B: Kernels> {
+    values: Vec<Option<Value<B>>>,
+    own: usize,
+}
+
+impl<B: Kernels> Inputs<B> {
+    /// The first `own` are the node's inputs; the others are captured values.
+    pub(crate) fn new(values: Vec<Option<Value<B>>>, own: usize) -> Self {
+        Self { values, own }
+    }
+
+    pub(crate) fn take(&mut self, index: usize) -> Result<Value<B>, OpError> {
+        self.take_opt(index).ok_or(OpError::Missing { index })
+    }
+
+    pub(crate) fn take_opt(&mut self, index: usize) -> Option<Value<B>> {
+        if index >= self.own {
+            return None;
+        }
+        self.values.get_mut(index)?.take()
+    }
+
+    /// All of the node's inputs; none may be left out.
+    pub(crate) fn take_all(&mut self) -> Result<Vec<Value<B>>, OpError> {
+        (0..self.own).map(|index| self.take(index)).collect()
+    }
+
+    /// A captured value, by its place among them. Several subgraphs may read it.
+    pub(crate) fn captured(&self, index: usize) -> Option<Value<B>> {
+        self.values.get(self.own + index)?.clone()
+    }
+}
+
+type Build<B> = fn(&Args<'_, B>) -> Built<B>;
+
+struct Entry<B: Kernels> {
+    versions: (Bound<i64>, Bound<i64>),
+    /// The least and the most.
+    inputs: (usize, usize),
+    build: Build<B>,
+}
+
+/// Every operator that is known, by domain and name.
+pub(crate) struct Registry<B: Kernels> {
+    entries: HashMap<(&'static str, &'static str), Vec<Entry<B>>>,
+}
+
+impl<B: Kernels> Registry<B> {
+    pub(crate) fn new() -> Self {
+        let mut registry = Self { entries: HashMap::new() };
+        activation::register(&mut registry);
+        compare::register(&mut registry);
+        control::register(&mut registry);
+        conv::register(&mut registry);
+        conv_transpose::register(&mut registry);
+        elementwise::register(&mut registry);
+        gather::register(&mut registry);
+        generate::register(&mut registry);
+        matmul::register(&mut registry);
+        norm::register(&mut registry);
+        pad::register(&mut registry);
+        pool::register(&mut registry);
+        reduce::register(&mut registry);
+        resize::register(&mut registry);
+        rnn::register(&mut registry);
+        shape::register(&mut registry);
+        slice::register(&mut registry);
+        tensor::register(&mut registry);
+        unary::register(&mut registry);
+        registry
+    }
+
+    /// An operator of ONNX's own domain: its name, the opset versions in which
+    /// it means this, how many inputs it takes, and how it is built.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        versions: impl RangeBounds<i64>,
+        inputs: impl RangeBounds<usize>,
+        build: Build<B>,
+    ) {
+        let versions = (versions.start_bound().cloned(), versions.end_bound().cloned());
+        let least = match inputs.start_bound() {
+            Bound::Included(&least) => least,
+            Bound::Excluded(_) | Bound::Unbounded => 0,
+        };
+        let most = match inputs.end_bound() {
+            Bound::Included(&most) => most,
+            Bound::Excluded(_) | Bound::Unbounded => usize::MAX,
+        };
+        let entry = Entry { versions, inputs: (least, most), build };
+        self.entries.entry(("", name)).or_default().push(entry);
+    }
+
+    pub(crate) fn build(&self, node: &Node, ctx: &Context<B>) -> Result<Box<dyn Op<B>>, LoadError> {
+        let label = &node.label;
+        let entries = self.entries.get(&(label.domain.as_str(), label.operator.as_str()));
+        let entry = entries
+            .and_then(|entries| entries.iter().find(|e| e.versions.contains(&label.opset)))
+            .ok_or_else(|| LoadError::Operator { label: label.clone() })?;
+        let build = || {
+            check_inputs(node, entry.inputs)?;
+            let args = Args::new(node, self, ctx);
+            let op = (entry.build)(&args)?;
+            args.finish()?;
+            Ok(op)
+        };
+        build().map_err(|source| LoadError::Build { label: label.clone(), source })
+    }
+}
+
+fn check_inputs(node: &Node, (least, most): (usize, usize)) -> Result<(), BuildError> {
+    let given = node.inputs.len();
+    let required = node.inputs.iter().take(least).flatten().count();
+    if required < least || given > most {
+        return Err(BuildError::Inputs { given, least, most });
+    }
+    Ok(())
+}

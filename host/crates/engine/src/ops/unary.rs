@@ -1,0 +1,100 @@
+//! Functions of one number, applied to each element.
+
+use burn::tensor::ops::{FloatTensor, IntTensor};
+
+use super::{Args, Built, Registry, op};
+use crate::OpError;
+use crate::kernels::Kernels;
+use crate::value::{DeviceTensor, Host, HostData};
+
+pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
+    r.add("Sqrt", 1.., 1..=1, |a| float(a, B::float_sqrt, f64::sqrt));
+    r.add("Exp", 1.., 1..=1, |a| float(a, B::float_exp, f64::exp));
+    r.add("Log", 1.., 1..=1, |a| float(a, B::float_log, f64::ln));
+    r.add("Reciprocal", 1.., 1..=1, |a| float(a, B::float_recip, f64::recip));
+    r.add("Floor", 1.., 1..=1, |a| float(a, B::float_floor, f64::floor));
+    r.add("Ceil", 1.., 1..=1, |a| float(a, B::float_ceil, f64::ceil));
+    r.add("Round", 11.., 1..=1, |a| float(a, B::float_round, f64::round_ties_even));
+    r.add("Tanh", 1.., 1..=1, |a| float(a, B::float_tanh, f64::tanh));
+    r.add("Sin", 7.., 1..=1, |a| float(a, B::float_sin, f64::sin));
+    r.add("Cos", 7.., 1..=1, |a| float(a, B::float_cos, f64::cos));
+    r.add("Tan", 7.., 1..=1, |a| float(a, B::float_tan, f64::tan));
+    r.add("Asin", 7.., 1..=1, |a| float(a, B::float_asin, f64::asin));
+    r.add("Acos", 7.., 1..=1, |a| float(a, B::float_acos, f64::acos));
+    r.add("Atan", 7.., 1..=1, |a| float(a, B::float_atan, f64::atan));
+    r.add("Sinh", 9.., 1..=1, |a| float(a, B::float_sinh, f64::sinh));
+    r.add("Cosh", 9.., 1..=1, |a| float(a, B::float_cosh, f64::cosh));
+    r.add("Asinh", 9.., 1..=1, |a| float(a, B::float_asinh, f64::asinh));
+    r.add("Acosh", 9.., 1..=1, |a| float(a, B::float_acosh, f64::acosh));
+    r.add("Atanh", 9.., 1..=1, |a| float(a, B::float_atanh, f64::atanh));
+    r.add("Erf", 9.., 1..=1, |a| on_device(a, B::float_erf));
+    r.add("Neg", 1.., 1..=1, |a| any(a, B::float_neg, |x| -x, B::int_neg, i64::wrapping_neg));
+    r.add("Abs", 1.., 1..=1, |a| any(a, B::float_abs, f64::abs, B::int_abs, i64::wrapping_abs));
+    r.add("Sign", 9.., 1..=1, |a| any(a, B::float_sign, sign, B::int_sign, i64::signum));
+    r.add("BitwiseNot", 18.., 1..=1, |a| any(a, |x| x, |x| x, B::bitwise_not, |x| !x));
+}
+
+fn sign(x: f64) -> f64 {
+    if x == 0.0 || x.is_nan() { x } else { x.signum() }
+}
+
+fn float<B: Kernels>(
+    args: &Args<'_, B>,
+    device: fn(FloatTensor<B>) -> FloatTensor<B>,
+    host: fn(f64) -> f64,
+) -> Built<B> {
+    any_with(args, device, Some(host), None)
+}
+
+fn on_device<B: Kernels>(
+    args: &Args<'_, B>,
+    device: fn(FloatTensor<B>) -> FloatTensor<B>,
+) -> Built<B> {
+    any_with(args, device, None, None)
+}
+
+fn any<B: Kernels>(
+    args: &Args<'_, B>,
+    device: fn(FloatTensor<B>) -> FloatTensor<B>,
+    host: fn(f64) -> f64,
+    device_int: fn(IntTensor<B>) -> IntTensor<B>,
+    host_int: fn(i64) -> i64,
+) -> Built<B> {
+    any_with(args, device, Some(host), Some((device_int, host_int)))
+}
+
+type OnInts<B> = (fn(IntTensor<B>) -> IntTensor<B>, fn(i64) -> i64);
+
+fn any_with<B: Kernels>(
+    _: &Args<'_, B>,
+    device: fn(FloatTensor<B>) -> FloatTensor<B>,
+    host: Option<fn(f64) -> f64>,
+    ints: Option<OnInts<B>>,
+) -> Built<B> {
+    op(move |ctx, mut inputs| {
+        let x = inputs.take(0)?;
+        if let Some(given) = x.as_host() {
+            let (dtype, dims) = (given.dtype(), given.dims().to_vec());
+            match (given.data(), host, ints) {
+                (HostData::Float(values), Some(host), _) => {
+                    let values = values.iter().map(|&v| host(v)).collect();
+                    return Ok(vec![Host::floats(dtype, dims, values).into()]);
+                }
+                (HostData::Int(values), _, Some((_, host))) => {
+                    let values = values.iter().map(|&v| host(v)).collect();
+                    return Ok(vec![Host::ints(dtype, dims, values).into()]);
+                }
+                _ if given.elements() == 0 => return Ok(vec![x]),
+                _ => {}
+            }
+        }
+        let given = x.dtype();
+        match (x.into_device(ctx)?, ints) {
+            (DeviceTensor::Float(t), _) => Ok(vec![DeviceTensor::Float(device(t)).into()]),
+            (DeviceTensor::Int(t), Some((device, _))) => {
+                Ok(vec![DeviceTensor::Int(device(t)).into()])
+            }
+            _ => Err(OpError::DType { what: "the operand", expected: "a float tensor", given }),
+        }
+    })
+}

@@ -1,0 +1,133 @@
+//! Real models: every answer is compared with onnxruntime's, stored beside the
+//! model. `ZOO/NAME/model.onnx`, `ZOO/NAME/test_data_set_K/{input,output}_I.pb`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ingle_engine::{DeviceChoice, Engine, NoExternalData, Program};
+use ingle_types::{DType, Limits, Shape, Tensor, TensorMap};
+use prost::Message;
+
+/// The part of ONNX's TensorProto that the stored tensors use.
+#[derive(Clone, PartialEq, Message)]
+struct StoredTensor {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(bytes = "vec", tag = "9")]
+    raw_data: Vec<u8>,
+}
+
+fn read_tensor(path: &Path) -> Option<Tensor> {
+    let stored = StoredTensor::decode(fs::read(path).ok()?.as_slice()).unwrap();
+    let dtype = match stored.data_type {
+        1 => DType::F32,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        11 => DType::F64,
+        other => panic!("{}: element type {other}", path.display()),
+    };
+    let dims: Vec<usize> = stored.dims.iter().map(|&d| d.try_into().unwrap()).collect();
+    Some(Tensor::dense(dtype, Shape::new(dims).unwrap(), stored.raw_data).unwrap())
+}
+
+/// The folder of a model, in `target/zoo` or where `INGLE_ZOO` says.
+fn folder_of(name: &str) -> PathBuf {
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/zoo");
+    let zoo = std::env::var_os("INGLE_ZOO").map_or_else(built, PathBuf::from);
+    let folder = zoo.join(name);
+    assert!(folder.is_dir(), "{name} is missing: run tests/run once, it builds the zoo");
+    folder
+}
+
+fn close(given: &Tensor, wanted: &Tensor, context: &str) {
+    assert_eq!((given.dtype(), given.dims()), (wanted.dtype(), wanted.dims()), "{context}");
+    if wanted.dtype() != DType::F32 {
+        assert_eq!(given.bytes(), wanted.bytes(), "{context}");
+        return;
+    }
+    let (given, wanted) = (given.as_slice::<f32>().unwrap(), wanted.as_slice::<f32>().unwrap());
+    let largest = wanted.iter().fold(1f32, |m, b| m.max(b.abs()));
+    for (i, (a, b)) in given.iter().zip(wanted.iter()).enumerate() {
+        let allowed = 1e-4 * largest + 1e-3 * b.abs();
+        assert!((a - b).abs() <= allowed, "{context}[{i}]: {a} instead of {b}");
+    }
+}
+
+fn check_sets(name: &str, folder: &Path, program: &Program) -> usize {
+    let signature = program.signature();
+    let mut sets = 0;
+    for k in 0.. {
+        let set = folder.join(format!("test_data_set_{k}"));
+        if !set.is_dir() {
+            break;
+        }
+        let input = |i: usize| read_tensor(&set.join(format!("input_{i}.pb")));
+        let inputs: TensorMap = signature
+            .inputs
+            .iter()
+            .filter(|spec| !spec.optional)
+            .enumerate()
+            .filter_map(|(i, spec)| Some((spec.name.clone(), input(i)?)))
+            .collect();
+        let answer = program.run(&inputs, &[]).unwrap_or_else(|e| panic!("{name} set {k}: {e}"));
+        for (i, spec) in signature.outputs.iter().enumerate() {
+            let wanted = read_tensor(&set.join(format!("output_{i}.pb"))).unwrap();
+            close(&answer[&spec.name], &wanted, &format!("{name} set {k} {}", spec.name));
+        }
+        sets += 1;
+    }
+    sets
+}
+
+fn check(name: &'static str) {
+    let choice: DeviceChoice = match std::env::var_os("INGLE_DEVICE") {
+        Some(device) => device.to_str().unwrap().parse().unwrap(),
+        None => DeviceChoice::Cpu,
+    };
+    let engine = Engine::new(choice).unwrap();
+    let stack = engine.worker_stack_bytes();
+    let run = move || {
+        let folder = folder_of(name);
+        let model = fs::read(folder.join("model.onnx")).unwrap();
+        let program = engine.load(&model, &NoExternalData, &Limits::default()).unwrap();
+        assert!(check_sets(name, &folder, &program) > 0, "{name} has no data");
+    };
+    std::thread::Builder::new().stack_size(stack).spawn(run).unwrap().join().unwrap();
+}
+
+macro_rules! zoo {
+    ($($(#[$attribute:meta])* $name:ident)*) => {
+        $(#[test] $(#[$attribute])* fn $name() { check(stringify!($name)); })*
+    };
+}
+
+zoo! {
+    digits_cnn
+    efficientnet_lite0
+    ppocr_v2_cls
+    mtcnn_rnet
+    skl_mlp_reg
+    light_squeezenet
+}
+
+// Models that tests/run does not build. Point INGLE_ZOO at a whole zoo and add
+// `--run-ignored all`.
+zoo! {
+    #[ignore = "needs the whole zoo"] ppocr_v4_det
+    #[ignore = "needs the whole zoo"] ppocr_v4_rec
+    #[ignore = "needs the whole zoo"] silero_vad_seq
+    #[ignore = "needs the whole zoo"] oww_melspec
+    #[ignore = "needs the whole zoo"] magika
+    #[ignore = "needs the whole zoo"] minilm_l3
+    #[ignore = "needs the whole zoo"] light_bvlc_alexnet
+    #[ignore = "needs the whole zoo"] light_densenet121
+    #[ignore = "needs the whole zoo"] light_inception_v1
+    #[ignore = "needs the whole zoo"] light_inception_v2
+    #[ignore = "needs the whole zoo"] light_resnet50
+    #[ignore = "needs the whole zoo"] light_shufflenet
+    #[ignore = "needs the whole zoo"] light_vgg19
+    #[ignore = "needs the whole zoo"] light_zfnet512
+}
