@@ -11,6 +11,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use ingle_types::Limits;
@@ -24,6 +25,9 @@ const MAGIC: &[u8; 24] = b"ingle compiled plugin 1\n";
 /// Files that end otherwise are not ours, even in this directory.
 const COMPLETE: &str = "cwasm";
 const PARTIAL: &str = "cwasm-partial";
+
+/// Files that this process has begun to write.
+static PARTIALS: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) type Sha256Digest = [u8; 32];
 
@@ -118,7 +122,8 @@ impl Cache {
 
     /// Whoever reads sees the whole file or none: it gets its name when it is complete.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension(format!("{}.{PARTIAL}", std::process::id()));
+        let unique = PARTIALS.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_extension(format!("{}-{unique}.{PARTIAL}", std::process::id()));
         let _ = fs::remove_file(&temporary);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;

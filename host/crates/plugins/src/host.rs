@@ -1,9 +1,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ingle_telemetry::Metrics;
-use ingle_types::{Limits, Version};
+use ingle_types::{Deadline, Limits, Version};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -47,7 +47,7 @@ pub(crate) struct Host {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
-    compiling: Mutex<()>,
+    compiling: Permits,
 }
 
 impl PluginHost {
@@ -66,12 +66,16 @@ impl PluginHost {
                 .ok()
         });
         let permits = Permits::new(calls as usize);
-        let compiling = Mutex::new(());
+        // More than one, so that a slow compilation does not hold up every other load; few,
+        // so that the cores are left to requests.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let compiling = Permits::new((cores / 2).max(2));
         Ok(Self(Arc::new(Host { limits, metrics, permits, engine, linker, cache, compiling })))
     }
 
     /// Compiles a component, or finds it compiled, and checks that it keeps the contract.
-    /// It takes from milliseconds to minutes on one core; one at a time is compiled.
+    /// It takes from milliseconds to minutes of one core; few run at once, and further
+    /// ones wait.
     ///
     /// # Errors
     /// What the component is instead, imports, or fails to export.
@@ -109,7 +113,7 @@ impl PluginHost {
 
 impl Host {
     fn component(&self, wasm: &[u8], digest: &cache::Sha256Digest) -> Result<Component, String> {
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _permit = self.compiling.acquire(Deadline::NONE);
         let cached = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, digest));
         if let Some(component) = cached {
             return Ok(component);

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ingle_types::{Code, Deadline, Limits, Stage};
 use wasmtime::component::Instance;
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bindings::exports::ingle::plugin::{postprocess, preprocess};
 use crate::bindings::ingle::plugin::types::{self as wit, ErrorCode};
@@ -27,6 +27,16 @@ const TEXT_BYTES: usize = 256;
 pub(crate) struct State {
     budget: Budget,
     pub(crate) log: GuestLog,
+    /// When the guest code that is running has had its time.
+    stop: Deadline,
+}
+
+/// Called when the ticks that a guest was given have passed.
+fn stop_or_go_on(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    Ok(match store.data().stop.remaining() {
+        Some(left) if left.is_zero() => UpdateDeadline::Interrupt,
+        left => UpdateDeadline::Continue(engine::ticks(left.unwrap_or(Duration::MAX))),
+    })
 }
 
 /// The functions that a stage exports, as the bindings have them.
@@ -149,9 +159,10 @@ impl<'a> Sandbox<'a> {
         };
         let limits = &*host.limits;
         let log = GuestLog::new(speaker, limits.plugin_log_bytes);
-        let state = State { budget: Budget::new(limits), log };
+        let state = State { budget: Budget::new(limits), log, stop: Deadline::NONE };
         let mut store = Store::new(plugin.pre.engine(), state);
         store.limiter(|state| &mut state.budget);
+        store.epoch_deadline_callback(stop_or_go_on);
         store.set_hostcall_fuel(lift::answer_bytes(limits));
         store.set_max_component_handles(engine::HANDLES);
         Ok(Self { store, _permit: permit, limits, at, deadline: context.deadline })
@@ -168,6 +179,7 @@ impl<'a> Sandbox<'a> {
         if budget.is_zero() {
             return Err(self.timeout(budget, true, GuestTrace::default()));
         }
+        self.store.data_mut().stop = Deadline::after(budget);
         self.store.set_epoch_deadline(engine::ticks(budget));
         // A panic of the host must cost this one call: its store is dropped, not reused.
         let ended = catch_unwind(AssertUnwindSafe(|| guest_code(&mut self.store, budget)));
