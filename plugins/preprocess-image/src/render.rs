@@ -30,9 +30,8 @@ pub(crate) fn render(plan: &Plan, picture: &Picture<'_>) -> Result<Tensor, Refus
     }
     let shape = plan.output_shape(size);
     let job = Job { plan, picture, region, size };
-    let channels = plan.color.channels();
     match &plan.values {
-        Values::Uint8 => job.tensor(&shape, &[IDENTITY; 3][..channels]),
+        Values::Uint8 => job.tensor(&shape, &[IDENTITY; 3]),
         Values::Float32(tables) => job.tensor(&shape, tables),
     }
 }
@@ -99,7 +98,9 @@ fn write_planes<T: Element, const C: usize>(
     for (plane, (lane, table)) in planes.zip(channels) {
         let Some(line) = plane.chunks_exact_mut(size.width).nth(y) else { return };
         for (value, pixel) in line.iter_mut().zip(row) {
-            *value = table[usize::from(pixel[*lane])];
+            if let Some(sample) = pixel.get(*lane) {
+                *value = table[usize::from(*sample)];
+            }
         }
     }
 }
@@ -113,7 +114,9 @@ fn write_pixels<T: Element, const C: usize>(
     let Some(line) = out.chunks_exact_mut(size.width * channels.len()).nth(y) else { return };
     for (values, pixel) in line.chunks_exact_mut(channels.len()).zip(row) {
         for (value, (lane, table)) in values.iter_mut().zip(channels) {
-            *value = table[usize::from(pixel[*lane])];
+            if let Some(sample) = pixel.get(*lane) {
+                *value = table[usize::from(*sample)];
+            }
         }
     }
 }

@@ -277,3 +277,48 @@ fn bicubic(x: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_that_keeps_its_length_copies_each_sample() {
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            let axis = Axis::new(5, 5, filter);
+            for at in 0..5 {
+                assert_eq!(axis.window(at), (at, 1));
+                assert_eq!(axis.weights(at), [1 << PRECISION]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_window_lies_in_the_source_and_adds_up_to_one() {
+        for (source, target) in [(1, 7), (7, 1), (100, 33), (33, 100), (16384, 3)] {
+            for filter in [Filter::Bilinear, Filter::Bicubic] {
+                let axis = Axis::new(source, target, filter);
+                for at in 0..target {
+                    let (start, count) = axis.window(at);
+                    assert!(count > 0 && start + count <= source);
+                    let sum: i64 = axis.weights(at).iter().map(|&weight| i64::from(weight)).sum();
+                    let rounding = count as i64;
+                    assert!((sum - (1 << PRECISION)).abs() <= rounding, "{source} to {target}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn down_comes_first_where_twice_as_many_rows_are_lost() {
+        let order = |from: [usize; 2], to: [usize; 2]| {
+            let size = |[width, height]: [usize; 2]| Size { height, width };
+            Order::of(size(from), size(to)) == Order::DownFirst
+        };
+        assert!(!order([640, 480], [224, 224]));
+        assert!(!order([480, 640], [224, 224]));
+        assert!(order([427, 640], [224, 224]));
+        assert!(order([100, 80], [200, 79]));
+        assert!(!order([100, 80], [200, 81]));
+    }
+}

@@ -71,6 +71,7 @@ impl serde::de::Error for Refusal {
 
 /// The nearest known name where one is near, otherwise all of them.
 fn hint(given: &str, known: &[&str]) -> String {
+    let given = &given.to_lowercase();
     let near = known
         .iter()
         .map(|name| (distance(given, name), name))
@@ -303,7 +304,7 @@ mod tests {
     fn an_unknown_variant_suggests_the_nearest() {
         assert_eq!(
             refusal(r#"{"size":[2,3],"layout":"NHWC"}"#),
-            r#"config key "layout": "NHWC" is not known; known: nchw, nhwc"#
+            r#"config key "layout": "NHWC" is not known; did you mean "nhwc"?"#
         );
         assert_eq!(
             refusal(r#"{"size":[2,3],"layout":"nhcw"}"#),
