@@ -49,6 +49,8 @@
 //! # Ok::<_, ingle_plugin::Error>(())
 //! ```
 //!
+//! A component with both stages calls both macros, with a type for each.
+//!
 //! A panic becomes a line in the server's log and a trap; the client sees an internal error.
 //! `Instant::now`, `SystemTime::now` and threads do not exist in a plugin, and panic.
 
