@@ -1,7 +1,34 @@
-use std::process::ExitCode;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
-use crate::config::Config;
+use ingle_engine::DeviceChoice;
 
-pub(crate) fn restart_with_larger_stacks(_config: &Config) -> Option<ExitCode> {
-    None
+use crate::config::{Config, variable};
+
+/// The standard library reads it once, before it starts the first thread.
+const MIN_STACK: &str = "RUST_MIN_STACK";
+
+/// What Burn's own threads need on Vulkan; they set no stack size of their own.
+const VULKAN_STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// Burn compiles kernels on threads that it starts itself, and on Vulkan overflows
+/// their stacks. Only the process's environment can give them more, and it is not
+/// sound to change that from within, so the process starts itself anew, under the
+/// same process id. Returns only where that is not needed, or failed.
+pub(crate) fn restart_with_larger_stacks(config: &Config) -> Option<ExitCode> {
+    let current = variable(MIN_STACK).and_then(|bytes| bytes.parse::<usize>().ok());
+    let enough = current.is_some_and(|bytes| bytes >= VULKAN_STACK_BYTES);
+    if enough || !matches!(config.device, DeviceChoice::Vulkan(_)) {
+        return None;
+    }
+    let failed = match env::current_exe() {
+        Ok(this) => Command::new(this)
+            .args(env::args_os().skip(1))
+            .env(MIN_STACK, VULKAN_STACK_BYTES.to_string())
+            .exec(),
+        Err(error) => error,
+    };
+    eprintln!("Failed to start server. Error: cannot restart with {MIN_STACK} set: {failed}");
+    Some(ExitCode::from(crate::EXIT_UNAVAILABLE))
 }
