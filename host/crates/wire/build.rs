@@ -14,7 +14,7 @@ const ROOTS: [&str; 2] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(ROOTS, [PROTO])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_server(false)

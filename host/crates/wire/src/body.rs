@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
+use ingle_types::Limits;
 
 /// Why a request's body is not there.
 #[derive(Debug)]
@@ -42,6 +43,16 @@ where
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Reads what is left of a small body that nobody wants, so that the connection can
+/// serve the next request. A large or slow one ends the connection instead.
+pub(crate) async fn discard<B>(body: B, limits: &Limits)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let most = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
+    let _ = tokio::time::timeout(limits.header_read_timeout, collect(body, most)).await;
 }
 
 /// The body of an answer: at most one piece, then perhaps trailers.

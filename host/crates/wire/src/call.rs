@@ -117,11 +117,16 @@ pub(crate) async fn run<T>(
     let work = CatchPanic(pin!(work));
     match deadline.instant() {
         None => work.await,
-        Some(at) => tokio::time::timeout_at(at.into(), work).await.unwrap_or_else(|_| {
-            let message = "Timed out waiting for notification";
-            Err(ServeError::new(Code::DeadlineExceeded, Stage::Run, message))
-        }),
+        Some(_) if deadline.passed() => Err(timed_out()),
+        Some(at) => {
+            tokio::time::timeout_at(at.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
+        }
     }
+}
+
+fn timed_out() -> ServeError {
+    let message = "Timed out waiting for notification";
+    ServeError::new(Code::DeadlineExceeded, Stage::Run, message)
 }
 
 struct CatchPanic<'a, F>(Pin<&'a mut F>);

@@ -6,6 +6,7 @@
     unused_qualifications,
     clippy::all,
     clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 

@@ -1,1 +1,15 @@
+//! Both protocols over real sockets, against models that answer with their inputs.
 
+mod drain;
+mod grpc;
+mod grpc_malformed;
+mod http;
+mod limits;
+mod peer;
+mod rest;
+mod rest_malformed;
+mod rest_paths;
+mod rest_vectors;
+pub(crate) mod round_trip;
+mod server;
+pub(crate) mod stub;

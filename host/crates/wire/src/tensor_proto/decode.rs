@@ -68,7 +68,7 @@ fn decode(message: Bytes, budget: &mut Budget) -> Result<Tensor, Fault> {
         }
         Some(_) if !head.content.is_empty() => Tensor::dense(dtype, shape, head.content),
         Some(size) => {
-            let bytes = elements.checked_mul(size).unwrap_or(usize::MAX);
+            let bytes = elements.saturating_mul(size);
             budget.take(bytes)?;
             Tensor::dense(dtype, shape, numbers(Fields::new(message), dtype, size, bytes)?)
         }

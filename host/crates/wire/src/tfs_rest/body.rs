@@ -1,7 +1,7 @@
 use std::io::Read as _;
 
 use bytes::Bytes;
-use http::Request;
+use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
@@ -16,17 +16,20 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) async fn read<B>(request: Request<B>, limit: usize) -> Result<Self, ServeError>
+    pub(super) async fn read<B>(
+        headers: &HeaderMap,
+        body: B,
+        limit: usize,
+    ) -> Result<Self, ServeError>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let gzip = request
-            .headers()
+        let gzip = headers
             .get_all(CONTENT_ENCODING)
             .iter()
             .any(|value| value.as_bytes().windows(4).any(|word| word == b"gzip"));
-        let bytes = collect(request.into_body(), limit).await.map_err(|error| match error {
+        let bytes = collect(body, limit).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(limit),
             BodyError::Broken(cause) => {
                 ServeError::invalid(Stage::Decode, "the request's body cannot be read")

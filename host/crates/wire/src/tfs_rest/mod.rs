@@ -9,6 +9,8 @@ mod metadata;
 mod path;
 mod predict;
 mod render;
+#[cfg(test)]
+mod round_trip;
 mod row;
 mod status;
 mod value;
@@ -17,13 +19,14 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use ingle_types::{Code, Deadline, Limits, ServeError, Stage};
 
 use crate::Wire;
-use crate::body::Reply;
+use crate::body::{Reply, discard};
 use crate::call::{self, Call, http_status};
 use crate::json::write_string;
 use path::Route;
@@ -37,50 +40,66 @@ where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: Error + Send + Sync + 'static,
 {
-    let uri = request.uri().clone();
-    if uri.path() == METRICS_PATH {
-        return metrics(wire, request.method(), uri.path_and_query());
-    }
-    if !is_api(uri.path()) {
-        return plain(StatusCode::NOT_FOUND, "not found");
-    }
-    if request.method() == Method::OPTIONS {
-        return preflight(request.headers());
+    let (head, body) = request.into_parts();
+    if let Some(response) = beside_the_api(wire, &head) {
+        discard(body, &wire.limits).await;
+        return response;
     }
     // The query is part of the path, as in TensorFlow Serving.
-    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let route = path::route(request.method().as_str(), target);
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let route = path::route(head.method.as_str(), target);
     let api = route.as_ref().map_or("Unknown", Route::api);
     let call = Call::new(&wire.metrics, api, "REST");
     let outcome = match route {
-        Ok(route) => answer(wire, &call, route, request).await,
-        Err(error) => Err(error.into()),
+        Ok(route) => answer(wire, &call, route, &head.headers, body).await,
+        Err(error) => {
+            discard(body, &wire.limits).await;
+            Err(error.into())
+        }
     };
     respond(call.finish(outcome))
+}
+
+/// What is not a call of the API.
+fn beside_the_api(wire: &Wire, head: &Parts) -> Option<Response<Reply>> {
+    if let Some(refusal) = refuse_headers(&head.headers, &wire.limits) {
+        return Some(refusal);
+    }
+    let path = head.uri.path();
+    if path == METRICS_PATH {
+        Some(metrics(wire, &head.method, head.uri.path_and_query()))
+    } else if !is_api(path) {
+        Some(plain(StatusCode::NOT_FOUND, "not found"))
+    } else if head.method == Method::OPTIONS {
+        Some(preflight(&head.headers))
+    } else {
+        None
+    }
 }
 
 async fn answer<B>(
     wire: &Wire,
     call: &Call,
     route: Route,
-    request: Request<B>,
+    headers: &HeaderMap,
+    body: B,
 ) -> Result<Vec<u8>, ServeError>
 where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: Error + Send + Sync + 'static,
 {
-    check_headers(request.headers(), &wire.limits)?;
     let deadline = Deadline::after(wire.limits.default_deadline);
     let work = async {
+        if let Route::Predict(model) = route {
+            let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+            return predict::answer(wire, call, model, body, deadline).await;
+        }
+        discard(body, &wire.limits).await;
         match route {
-            Route::Predict(model) => {
-                let body = body::Encoded::read(request, wire.limits.request_bytes).await?;
-                predict::answer(wire, call, model, body, deadline).await
-            }
             Route::Metadata(model) => metadata::answer(wire, call, &model),
             Route::Status { model, version } => status::answer(wire, call, &model, version),
             Route::Classify(_) => Err(unimplemented("classify")),
-            Route::Regress(_) => Err(unimplemented("regress")),
+            Route::Predict(_) | Route::Regress(_) => Err(unimplemented("regress")),
         }
     };
     call::run(deadline, work).await
@@ -91,16 +110,16 @@ fn unimplemented(verb: &str) -> ServeError {
     ServeError::new(Code::Unimplemented, Stage::Route, message)
 }
 
-/// What hyper's buffer lets through where it may not be as small as the limit.
-fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), ServeError> {
+/// Refuses what hyper's buffer lets through where it may not be as small as the limit.
+fn refuse_headers(headers: &HeaderMap, limits: &Limits) -> Option<Response<Reply>> {
     const SEPARATORS: usize = ": \r\n".len();
     let bytes: usize = headers.iter().map(|(k, v)| k.as_str().len() + v.len() + SEPARATORS).sum();
     let limit = limits.header_bytes;
     if bytes <= usize::try_from(limit).unwrap_or(usize::MAX) {
-        return Ok(());
+        return None;
     }
     let message = format!("the request's headers are larger than the limit of {limit} bytes");
-    Err(ServeError::invalid(Stage::Decode, message))
+    Some(error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &message))
 }
 
 fn is_api(path: &str) -> bool {
@@ -110,13 +129,15 @@ fn is_api(path: &str) -> bool {
 fn respond(outcome: Result<Vec<u8>, ServeError>) -> Response<Reply> {
     match outcome {
         Ok(body) => with_type(StatusCode::OK, JSON, body),
-        Err(error) => {
-            let mut body = b"{\n    \"error\": ".to_vec();
-            write_string(&mut body, error.message().as_bytes());
-            body.extend_from_slice(b"\n}");
-            with_type(http_status(error.code(), error.stage()), JSON, body)
-        }
+        Err(failure) => error(http_status(failure.code(), failure.stage()), failure.message()),
     }
+}
+
+fn error(status: StatusCode, message: &str) -> Response<Reply> {
+    let mut body = b"{\n    \"error\": ".to_vec();
+    write_string(&mut body, message.as_bytes());
+    body.extend_from_slice(b"\n}");
+    with_type(status, JSON, body)
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Reply> {

@@ -1,6 +1,5 @@
 //! `instances`: a list with one entry per example.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use ingle_types::{Code, Limits, Signature, TensorMap, TensorSpec};
@@ -152,7 +151,7 @@ fn read_object(
     Err(RequestError::Keys { item, value, expected: names.join(",") })
 }
 
-fn lossy(key: &Cow<'_, [u8]>) -> String {
+fn lossy(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
 }
 
