@@ -221,6 +221,22 @@ fn a_broken_plugin_version_leaves_the_old_one_and_says_why() {
 }
 
 #[test]
+fn a_model_that_came_before_its_plugin_serves_once_that_is_there() {
+    let repository = Repository::default();
+    publish_model(&repository, 1);
+    let server = serve(&repository);
+    let client = Rest::new(server.rest);
+    let row = status_of(&client, 1).unwrap();
+    assert_eq!((&row["state"], &row["status"]["error_code"]), (&json!("END"), &json!("NOT_FOUND")));
+    repository.publish_plugin("tag", 1, &guests::versioned(1));
+    let until = Instant::now() + Duration::from_secs(60);
+    while client.json("/v1/models/m:predict", &json!({"instances": [[0, 0]]})).0 != 200 {
+        assert!(Instant::now() < until, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn removing_the_newest_version_rolls_back() {
     let (repository, server, client) = one_version();
     let answers = |expected: Value| {

@@ -7,7 +7,6 @@ use ingle_bundle::{FoundVersion, ModelSource};
 use ingle_telemetry::LoadOutcome;
 use ingle_types::Version;
 
-use crate::assembly::plugin_names;
 use crate::board::ModelBoard;
 use crate::manager::load::{Attempt, VersionError, assemble};
 use crate::manager::versions::{Action, Event, Versions};
@@ -21,8 +20,10 @@ pub(crate) struct Keeper {
     source: ModelSource,
     labels: BTreeMap<String, Version>,
     versions: Versions<Arc<Loaded>>,
-    /// Plugin listings that differ from what serves, until they are still.
+    /// Plugin listings that differ from what was chosen from, until they are still.
     arriving: BTreeMap<Version, View>,
+    /// Versions that failed for their plugins, and what those had to choose from.
+    without_plugins: BTreeMap<Version, View>,
     shared: Arc<Shared>,
     events: Sender<ModelEvent>,
     /// Whether a missing base path means that the model was removed.
@@ -44,6 +45,7 @@ impl Keeper {
             labels: config.labels,
             versions: Versions::new(config.policy),
             arriving: BTreeMap::new(),
+            without_plugins: BTreeMap::new(),
             shared,
             events,
             missing_is_gone,
@@ -61,6 +63,7 @@ impl Keeper {
             if self.shared.poll_interval.is_some() {
                 self.list(false);
             }
+            self.retry_with_new_plugins();
             self.settle();
             self.follow_plugins();
         }
@@ -127,6 +130,7 @@ impl Keeper {
 
     fn load(&mut self, version: Version, found: &FoundVersion) {
         self.versions.apply(version, Event::LoadStarted(found.clone()));
+        self.without_plugins.remove(&version);
         self.publish();
         let started = Instant::now();
         let attempt = Attempt { shared: &self.shared, model: &self.name, source: &self.source };
@@ -151,6 +155,9 @@ impl Keeper {
                 if let VersionError::Panicked { text } = &error {
                     tracing::error!(model = %self.name, version, text, "loading panicked");
                 }
+                if let VersionError::Plugins { view, .. } = &error {
+                    self.without_plugins.insert(version, view.clone());
+                }
                 tracing::error!(model = %self.name, version, error = chain(&error), "version not loaded");
                 self.shared.metrics.version_load(&self.name, LoadOutcome::Error);
             }
@@ -165,27 +172,43 @@ impl Keeper {
         drop(servable);
     }
 
+    /// The plugins of `current` as they are now, if that differs and has been still for
+    /// two looks.
+    fn changed_plugins(&mut self, version: Version, current: &View) -> Option<View> {
+        let names = current.keys().cloned().collect();
+        let view = self.shared.plugins.view(&names, current);
+        if view == *current {
+            self.arriving.remove(&version);
+        } else if self.arriving.get(&version) == Some(&view) {
+            self.arriving.remove(&version);
+            return Some(view);
+        } else {
+            self.arriving.insert(version, view);
+        }
+        None
+    }
+
+    /// A version may have failed only because its plugins came after it.
+    fn retry_with_new_plugins(&mut self) {
+        for (version, view) in self.without_plugins.clone() {
+            if self.changed_plugins(version, &view).is_some() {
+                self.without_plugins.remove(&version);
+                self.versions.retry(version);
+            }
+        }
+    }
+
     /// Puts plugins to use that were published, or removed, since the last round.
     fn follow_plugins(&mut self) {
         let serving: Vec<_> =
             self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
         let mut changed = false;
         for (version, loaded) in serving {
-            let names = plugin_names(&loaded.bundle);
-            if names.is_empty() {
-                continue;
-            }
             let current = loaded.follow().view.clone();
-            let view = self.shared.plugins.view(&names, &current);
-            if view == current {
-                self.arriving.remove(&version);
-            } else if self.arriving.get(&version) == Some(&view) {
-                self.arriving.remove(&version);
+            if let Some(view) = self.changed_plugins(version, &current) {
                 self.shared.plugins.forget_missing(&view);
                 self.swap_plugins(&loaded, view);
                 changed = true;
-            } else {
-                self.arriving.insert(version, view);
             }
         }
         if changed {

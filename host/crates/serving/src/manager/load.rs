@@ -25,8 +25,12 @@ pub(crate) enum VersionError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Model(#[from] LoadError),
-    #[error(transparent)]
-    Plugins(#[from] AssemblyError),
+    #[error("{source}")]
+    Plugins {
+        source: AssemblyError,
+        /// What there was to choose from.
+        view: View,
+    },
     #[error("the model cannot answer a warm-up request: {0}")]
     WarmUp(RunError),
     #[error("loading failed inside the server")]
@@ -38,7 +42,7 @@ impl VersionError {
         match self {
             Self::Bundle(e) => e.code(),
             Self::Model(e) => e.code(),
-            Self::Plugins(e) => e.code(),
+            Self::Plugins { source, .. } => source.code(),
             Self::WarmUp(e) => e.code(),
             Self::Panicked { .. } => Code::Internal,
         }
@@ -76,7 +80,8 @@ impl Attempt<'_> {
         let bundle = self.source.read(version, found, limits)?;
         let program = Arc::new(load_program(engine, &bundle, self.shared)?);
         let view = plugins.view(&plugin_names(&bundle), &View::new());
-        let (pipelines, follow) = assemble(self.shared, view, &program, &bundle)?;
+        let (pipelines, follow) = assemble(self.shared, view.clone(), &program, &bundle)
+            .map_err(|source| VersionError::Plugins { source, view })?;
         warm_up(&program)?;
         let model = self.model.into();
         Ok(LoadedParts { model, version, bundle, program, pipelines, follow })

@@ -173,6 +173,16 @@ impl<T> Versions<T> {
         None
     }
 
+    /// Lets a version that failed be tried again, for something beside its own files
+    /// has changed.
+    pub(crate) fn retry(&mut self, version: Version) {
+        if let Some(entry) = self.entries.get_mut(&version)
+            && entry.state == VersionState::End
+        {
+            entry.failure = None;
+        }
+    }
+
     /// What can answer.
     pub(crate) fn available(&self) -> impl Iterator<Item = (Version, &T)> {
         self.entries.iter().filter_map(|(v, entry)| Some((*v, entry.servable.as_ref()?)))
@@ -286,6 +296,18 @@ mod tests {
         v.observe(mended, true);
         settle(&mut v, &[]);
         assert_eq!(serving(&v), [2]);
+    }
+
+    #[test]
+    fn a_broken_version_is_retried_when_it_is_asked_for() {
+        let mut v = versions(&[1]);
+        settle(&mut v, &[1]);
+        assert_eq!(v.next_action(), None);
+        v.retry(1);
+        settle(&mut v, &[]);
+        assert_eq!(serving(&v), [1]);
+        v.retry(1);
+        assert_eq!((serving(&v), v.next_action()), (vec![1], None), "what serves is left alone");
     }
 
     #[test]
