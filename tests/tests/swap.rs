@@ -146,7 +146,8 @@ fn status_of(client: &Rest, version: u64) -> Option<Value> {
     let (_, body) = client.get("/v1/models/m");
     let body: Value = serde_json::from_str(&body).unwrap();
     let rows = body["model_version_status"].as_array()?.clone();
-    rows.into_iter().find(|row| row["version"] == version.to_string())
+    let version = version.to_string();
+    rows.into_iter().find(|row| row["version"] == version.as_str())
 }
 
 /// Waits until the status of `version` says `text`, then checks that version 1 answers.

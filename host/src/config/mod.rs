@@ -22,6 +22,10 @@ use crate::cli::{Cli, Command, ServeArgs};
 /// A file larger than this is not a configuration.
 const CONFIG_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Libraries that say at `info` what is meant for their own authors. What the user asks
+/// for comes after, and wins where it names them.
+const QUIET: &str = "cubecl_runtime=warn,cubecl_wgpu=warn,naga=warn,wgpu_core=warn,wgpu_hal=warn";
+
 /// What to start.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -59,7 +63,7 @@ impl Config {
             cache_dir: args
                 .cache_dir
                 .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
-            log_level: args.log_level,
+            log_level: format!("{QUIET},{}", args.log_level),
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
             limits: Limits::default(),
         })
