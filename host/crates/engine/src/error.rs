@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use ingle_types::{Code, DType, SignatureError, TensorError};
 
@@ -42,7 +43,7 @@ pub enum LoadError {
     NoGraph,
     #[error("IR version {version} is not supported; this engine reads 3 to {newest}")]
     IrVersion { version: i64, newest: i64 },
-    #[error("the model imports no opset of the domain ai.onnx")]
+    #[error("the model imports no opset")]
     NoOpset,
     #[error("opset {version} is not supported; this engine knows ai.onnx up to {newest}")]
     Opset { version: i64, newest: i64 },
@@ -59,23 +60,23 @@ pub enum LoadError {
     #[error("the value \"{name}\" is defined twice")]
     Duplicate { name: String },
     #[error("{label} reads \"{name}\", which nothing produces")]
-    Dangling { label: NodeLabel, name: String },
+    Dangling { label: Arc<NodeLabel>, name: String },
     #[error("nothing produces the graph output \"{name}\"")]
     Output { name: String },
     #[error("{label} is part of a cycle")]
-    Cycle { label: NodeLabel },
+    Cycle { label: Arc<NodeLabel> },
     #[error("{label} is not supported: the model imports no opset of that domain")]
-    Domain { label: NodeLabel },
+    Domain { label: Arc<NodeLabel> },
     #[error("{label} is not supported: unknown operator")]
-    Operator { label: NodeLabel },
+    Operator { label: Arc<NodeLabel> },
     #[error("{label}: {source}")]
-    Build { label: NodeLabel, source: BuildError },
+    Build { label: Arc<NodeLabel>, source: BuildError },
     #[error("tensor \"{name}\": {source}")]
     Literal { name: String, source: LiteralError },
     #[error("tensor \"{name}\": {source}")]
     Constant { name: String, source: OpError },
     #[error("{label} cannot be computed: {source}")]
-    Fold { label: NodeLabel, source: OpError },
+    Fold { label: Arc<NodeLabel>, source: OpError },
     #[error("the model's constants take {bytes} bytes, above the limit of {limit}")]
     TooManyConstants { bytes: usize, limit: usize },
     #[error("the device {device} is not compiled in")]
@@ -120,6 +121,8 @@ impl LoadError {
 pub enum BuildError {
     #[error("attribute \"{name}\" is missing")]
     Missing { name: &'static str },
+    #[error("attribute \"{name}\" is given twice")]
+    Duplicate { name: String },
     #[error("attribute \"{name}\" is not of type {expected}")]
     Type { name: String, expected: &'static str },
     #[error("attribute \"{name}\" is not known to this operator")]
@@ -128,9 +131,7 @@ pub enum BuildError {
     Value { name: &'static str, reason: &'static str },
     #[error("{what} is not supported")]
     Unsupported { what: &'static str },
-    #[error(
-        "it has {given} inputs; this operator takes {least} to {most}, the first {least} of them always"
-    )]
+    #[error("it has {given} inputs; this operator takes {}", range(*.least, *.most))]
     Inputs { given: usize, least: usize, most: usize },
     #[error("it has {given} outputs, but this operator makes at most {most}")]
     Outputs { given: usize, most: usize },
@@ -185,7 +186,7 @@ pub enum OpError {
     #[error("the device cannot compute with {dtype} elements")]
     DeviceDType { dtype: DType },
     #[error("{label}: {source}")]
-    Inner { label: Box<NodeLabel>, source: Box<OpError> },
+    Inner { label: Arc<NodeLabel>, source: Box<OpError> },
     #[error("the device failed")]
     Device { source: PanicText },
 }
@@ -214,15 +215,15 @@ pub enum RunError {
     #[error("input {index}: {source}")]
     Input { index: usize, source: OpError },
     #[error("{label}: {source}")]
-    Node { label: NodeLabel, source: OpError },
+    Node { label: Arc<NodeLabel>, source: OpError },
     #[error("output \"{name}\" is {given} although the model declares {declared}")]
     OutputType { name: String, declared: DType, given: DType },
     #[error("output \"{name}\" could not be read")]
     Output { name: String, source: OpError },
     #[error("output \"{name}\" has no form that can be answered")]
     Tensor { name: String, source: TensorError },
-    #[error("the model made the engine fail{}", at(.label.as_ref()))]
-    Panicked { label: Option<NodeLabel>, source: PanicText },
+    #[error("the model made the engine fail{}", at(.label.as_deref()))]
+    Panicked { label: Option<Arc<NodeLabel>>, source: PanicText },
 }
 
 impl RunError {
@@ -236,6 +237,10 @@ impl RunError {
             Self::OutputType { .. } | Self::Tensor { .. } | Self::Panicked { .. } => Code::Internal,
         }
     }
+}
+
+fn range(least: usize, most: usize) -> String {
+    if most == usize::MAX { format!("{least} or more") } else { format!("{least} to {most}") }
 }
 
 fn at(label: Option<&NodeLabel>) -> String {

@@ -38,6 +38,13 @@ mod flex {
                 DType::U32 => range::<u32>(bytes),
                 DType::U16 => range::<u16>(bytes),
                 DType::U8 => range::<u8>(bytes),
+                // Beyond an i64 the exact value does not matter: it is large.
+                DType::U64 => {
+                    let values: &[u64] = bytemuck::try_cast_slice(bytes).ok()?;
+                    let clamp = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
+                    let (low, high) = (values.iter().min()?, values.iter().max()?);
+                    Some((clamp(*low), clamp(*high)))
+                }
                 _ => None,
             }
         }

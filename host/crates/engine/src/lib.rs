@@ -31,6 +31,8 @@ mod probe;
 mod program;
 mod proto;
 mod signature;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use device::{Device, DeviceChoice, DeviceError, Engine};

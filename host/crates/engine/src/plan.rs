@@ -1,5 +1,6 @@
 //! A graph compiled for a device, and the executor that runs it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::context::Context;
@@ -24,7 +25,7 @@ pub(crate) struct Plan<B: Kernels> {
 
 struct Step<B: Kernels> {
     op: Box<dyn Op<B>>,
-    label: NodeLabel,
+    label: Arc<NodeLabel>,
     inputs: Vec<Option<Source>>,
     /// How many of `inputs` the node names itself; captured values follow.
     own: usize,
@@ -40,7 +41,7 @@ enum Source {
 
 /// A step that failed.
 pub(crate) struct StepError {
-    pub(crate) label: NodeLabel,
+    pub(crate) label: Arc<NodeLabel>,
     pub(crate) source: OpError,
 }
 
@@ -63,7 +64,7 @@ impl<B: Kernels> Plan<B> {
         constants.map(Value::size_bytes).fold(0, usize::saturating_add)
     }
 
-    pub(crate) fn label(&self, step: usize) -> Option<&NodeLabel> {
+    pub(crate) fn label(&self, step: usize) -> Option<&Arc<NodeLabel>> {
         self.steps.get(step).map(|step| &step.label)
     }
 

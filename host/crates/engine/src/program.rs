@@ -153,15 +153,16 @@ fn opsets_of(model: &ModelProto) -> Result<Opsets, LoadError> {
     }
     let mut opsets: HashMap<String, i64> = HashMap::new();
     for import in &model.opset_import {
-        let known = opsets.entry(graph::domain_of(&import.domain).to_owned()).or_default();
+        let domain = graph::domain_of(&import.domain).to_owned();
+        let known = opsets.entry(domain).or_insert(import.version);
         *known = import.version.max(*known);
     }
     match opsets.get("") {
-        None => Err(LoadError::NoOpset),
+        None if opsets.is_empty() => Err(LoadError::NoOpset),
         Some(&version) if !(1..=NEWEST_OPSET).contains(&version) => {
             Err(LoadError::Opset { version, newest: NEWEST_OPSET })
         }
-        Some(_) => Ok(Opsets(opsets)),
+        _ => Ok(Opsets(opsets)),
     }
 }
 
@@ -211,3 +212,6 @@ impl<B: Kernels> Compiled<B> {
         Ok(outputs.into_iter().map(|v| v.map(|v| v.to_tensor(&ctx))).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

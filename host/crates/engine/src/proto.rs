@@ -9,6 +9,7 @@ pub(crate) use self::generated::*;
 
 mod generated {
     #![expect(unreachable_pub, reason = "prost makes everything public")]
+    #![expect(clippy::enum_variant_names, reason = "the names are ONNX's")]
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 

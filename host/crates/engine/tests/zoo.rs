@@ -1,5 +1,6 @@
 //! Real models: every answer is compared with onnxruntime's, stored beside the
 //! model. `ZOO/NAME/model.onnx`, `ZOO/NAME/test_data_set_K/{input,output}_I.pb`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ingle_types::Tensor;
 
@@ -23,7 +25,7 @@ pub(crate) enum Attribute {
 impl Attribute {
     pub(super) fn decode(
         builder: &mut Builder<'_>,
-        label: &NodeLabel,
+        label: &Arc<NodeLabel>,
         proto: AttributeProto,
     ) -> Result<Self, LoadError> {
         let fail = |source| LoadError::Build { label: label.clone(), source };

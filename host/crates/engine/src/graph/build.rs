@@ -1,10 +1,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Attribute, Capture, Graph, Node, ValueId};
 use crate::literal::Literals;
 use crate::proto::{GraphProto, NodeProto, TensorProto};
-use crate::{LoadError, NodeLabel};
+use crate::{BuildError, LoadError, NodeLabel};
 
 /// The version of each operator domain that a model imports.
 #[derive(Debug)]
@@ -121,18 +122,21 @@ impl<'a> Builder<'a> {
     ) -> Result<Node, LoadError> {
         let domain = domain_of(&proto.domain).to_owned();
         let opset = self.opsets.version(&domain);
-        let label = NodeLabel {
+        let label = Arc::new(NodeLabel {
             node: if proto.name.is_empty() { format!("#{index}") } else { proto.name },
             operator: proto.op_type,
             domain,
             opset: opset.unwrap_or_default(),
-        };
+        });
         if opset.is_none() {
             return Err(LoadError::Domain { label });
         }
-        let mut attributes = Vec::with_capacity(proto.attribute.len());
+        let mut attributes: Vec<(String, Attribute)> = Vec::new();
         for attribute in proto.attribute {
             let name = attribute.name.clone();
+            if attributes.iter().any(|(known, _)| *known == name) {
+                return Err(LoadError::Build { label, source: BuildError::Duplicate { name } });
+            }
             attributes.push((name, Attribute::decode(self, &label, attribute)?));
         }
         let mut captured: Vec<ValueId> = Vec::new();
@@ -178,7 +182,7 @@ impl Scope {
     }
 
     /// A name that nothing here defines is the enclosing graph's.
-    fn resolve(&mut self, name: &str, reader: Option<&NodeLabel>) -> ValueId {
+    fn resolve(&mut self, name: &str, reader: Option<&Arc<NodeLabel>>) -> ValueId {
         if let Some(&id) = self.ids.get(name) {
             return id;
         }

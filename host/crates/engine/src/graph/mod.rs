@@ -4,6 +4,8 @@
 mod attributes;
 mod build;
 
+use std::sync::Arc;
+
 use ingle_types::Tensor;
 
 pub(crate) use self::attributes::Attribute;
@@ -29,7 +31,7 @@ pub(crate) struct Graph {
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) label: NodeLabel,
+    pub(crate) label: Arc<NodeLabel>,
     pub(crate) inputs: Vec<Option<ValueId>>,
     pub(crate) outputs: Vec<Option<ValueId>>,
     pub(crate) attributes: Vec<(String, Attribute)>,
@@ -45,5 +47,5 @@ pub(crate) struct Capture {
     /// The value in the enclosing graph, once that is known.
     pub(crate) outer: Option<ValueId>,
     /// The first node that reads it.
-    pub(crate) reader: Option<NodeLabel>,
+    pub(crate) reader: Option<Arc<NodeLabel>>,
 }

@@ -192,7 +192,7 @@ fn clip<B: Kernels>(
     }
     let tensor = match x.into_device(ctx)? {
         DeviceTensor::Float(x) => DeviceTensor::Float(match (low, high) {
-            (Some(low), None) if low == 0.0 => B::relu(x),
+            (Some(0.0), None) => B::relu(x),
             (Some(low), Some(high)) if low <= high => B::float_clamp(x, low.into(), high.into()),
             _ => {
                 let x = match low {
@@ -269,4 +269,82 @@ fn hardmax<B: Kernels>(x: FloatTensor<B>, axis: usize) -> FloatTensor<B> {
     let places = B::int_expand(B::int_reshape(places, Shape::from(line)), shape.clone());
     let hit = B::int_equal(places, B::int_expand(largest, shape), store);
     B::bool_into_float(hit, dtype.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    const X: [f32; 4] = [-4., -1., 0.5, 4.];
+
+    fn case(operator: &str) -> Case {
+        Case::of(operator, [f32s(&[2, 2], &X)])
+    }
+
+    fn y(values: [f32; 4]) -> [ingle_types::Tensor; 1] {
+        [f32s(&[2, 2], &values)]
+    }
+
+    #[test]
+    fn activations_have_their_values() {
+        case("Relu").gives(y([0., 0., 0.5, 4.]));
+        case("Sigmoid").gives(y([0.017_986_21, 0.268_941_4, 0.622_459_35, 0.982_013_8]));
+        case("LeakyRelu").float("alpha", 0.1).gives(y([-0.4, -0.1, 0.5, 4.]));
+        case("HardSigmoid").gives(y([0., 0.3, 0.6, 1.]));
+        case("HardSwish").gives(y([0., -1. / 3., 0.291_666_67, 4.]));
+        case("Elu").float("alpha", 2.).gives(y([-1.963_368_8, -1.264_241_1, 0.5, 4.]));
+        case("Softplus").gives(y([0.018_149_927, 0.313_261_7, 0.974_077, 4.018_15]));
+        case("Softsign").gives(y([-0.8, -0.5, 1. / 3., 0.8]));
+        case("ThresholdedRelu").gives(y([0., 0., 0., 4.]));
+        case("Shrink").float("lambd", 1.5).float("bias", 1.).gives(y([-3., 0., 0., 3.]));
+        case("Gelu").opset(20).gives(y([-0.000_126_7, -0.158_655_3, 0.345_731_2, 3.999_873_3]));
+        let tanh = case("Gelu").opset(20).string("approximate", "tanh");
+        tanh.gives(y([-0.000_070_2, -0.158_808, 0.345_714, 3.999_93]));
+        case("Gelu").opset(20).string("approximate", "sinh").fails("neither none nor tanh");
+    }
+
+    #[test]
+    fn the_slope_of_prelu_broadcasts() {
+        case("PRelu").fails("takes 2 to 2");
+        let x = f32s(&[1, 2, 2], &[-1., 2., -3., -4.]);
+        Case::of("PRelu", [x.clone(), f32s(&[2, 1], &[0.5, 0.1])])
+            .gives([f32s(&[1, 2, 2], &[-0.5, 2., -0.3, -0.4])]);
+        Case::of("PRelu", [x.clone(), f32s(&[2], &[0.5, 0.1])])
+            .opset(6)
+            .gives([f32s(&[1, 2, 2], &[-0.5, 2., -0.3, -0.4])]);
+        Case::of("PRelu", [x, f32s(&[2, 2, 2], &[0.; 8])]).fails("does not broadcast");
+    }
+
+    #[test]
+    fn clip_takes_bounds_as_attributes_and_as_inputs() {
+        case("Clip").opset(6).float("max", 1.).gives(y([-4., -1., 0.5, 1.]));
+        let (low, high) = (f32s(&[], &[-1.5]), f32s(&[], &[2.]));
+        Case::of("Clip", [f32s(&[2, 2], &X), low.clone(), high.clone()])
+            .gives(y([-1.5, -1., 0.5, 2.]));
+        Case::of("Clip", [f32s(&[2, 2], &X), high.clone()])
+            .without(1)
+            .gives(y([-4., -1., 0.5, 2.]));
+        Case::of("Clip", [f32s(&[2, 2], &X), high, low]).gives(y([-1.5; 4]));
+        Case::of("Clip", [i64s(&[3], &[1, 5, 9]), i64s(&[], &[2]), i64s(&[], &[8])])
+            .gives([i64s(&[3], &[2, 5, 8])]);
+    }
+
+    #[test]
+    fn softmax_is_over_one_axis_since_opset_13_and_over_the_rest_before() {
+        let x = f32s(&[1, 2, 2], &[0., 1., 2., 3.]);
+        let (low, high) = (0.268_941_43, 0.731_058_6);
+        Case::of("Softmax", [x.clone()]).gives([f32s(&[1, 2, 2], &[low, high, low, high])]);
+        Case::of("Softmax", [x.clone()])
+            .int("axis", 1)
+            .gives([f32s(&[1, 2, 2], &[0.119_202_92, 0.119_202_92, 0.880_797_1, 0.880_797_1])]);
+        Case::of("Softmax", [x.clone()])
+            .opset(11)
+            .gives([f32s(&[1, 2, 2], &[0.032_058_604, 0.087_144_32, 0.236_882_82, 0.643_914_2])]);
+        Case::of("LogSoftmax", [x.clone()])
+            .gives([f32s(&[1, 2, 2], &[-1.313_261_7, -0.313_261_7, -1.313_261_7, -0.313_261_7])]);
+        Case::of("Hardmax", [x.clone()]).gives([f32s(&[1, 2, 2], &[0., 1., 0., 1.])]);
+        Case::of("Softmax", [x]).int("axis", 3).fails("axis 3");
+        Case::of("Softmax", [f32s(&[0, 3], &[])]).gives([f32s(&[0, 3], &[])]);
+        Case::of("Softmax", [counting(&[1])]).gives([f32s(&[1], &[1.])]);
+    }
 }

@@ -157,3 +157,48 @@ fn select<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
         Ok(vec![no.into_device(ctx)?.mask_where(mask, yes.into_device(ctx)?)?.into()])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, bools, f32s, i64s};
+
+    #[test]
+    fn comparisons_broadcast_and_know_nan() {
+        let (x, y) = (f32s(&[3], &[1., 2., f32::NAN]), f32s(&[3], &[2., 2., f32::NAN]));
+        let check = |operator: &str, wanted: [u8; 3]| {
+            Case::of(operator, [x.clone(), y.clone()]).gives([bools(&[3], &wanted)]);
+        };
+        check("Equal", [0, 1, 0]);
+        check("Less", [1, 0, 0]);
+        check("LessOrEqual", [1, 1, 0]);
+        check("Greater", [0, 0, 0]);
+        check("GreaterOrEqual", [0, 1, 0]);
+        Case::of("Equal", [bools(&[2], &[1, 0]), bools(&[1], &[1])]).gives([bools(&[2], &[1, 0])]);
+    }
+
+    #[test]
+    fn large_integers_compare_exactly() {
+        let big = 1i64 << 60;
+        Case::of("Less", [i64s(&[2], &[big, big + 1]), i64s(&[], &[big + 1])])
+            .gives([bools(&[2], &[1, 0])]);
+    }
+
+    #[test]
+    fn where_picks_by_condition() {
+        let condition = bools(&[2, 1], &[1, 0]);
+        let (yes, no) = (f32s(&[3], &[1., 2., 3.]), f32s(&[], &[9.]));
+        Case::of("Where", [condition.clone(), yes, no])
+            .gives([f32s(&[2, 3], &[1., 2., 3., 9., 9., 9.])]);
+        Case::of("Where", [condition, i64s(&[1], &[5]), i64s(&[2, 1], &[7, 8])])
+            .gives([i64s(&[2, 1], &[5, 8])]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_found() {
+        let x = f32s(&[4], &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.]);
+        Case::of("IsNaN", [x.clone()]).gives([bools(&[4], &[1, 0, 0, 0])]);
+        Case::of("IsInf", [x.clone()]).gives([bools(&[4], &[0, 1, 1, 0])]);
+        Case::of("IsInf", [x]).int("detect_negative", 0).gives([bools(&[4], &[0, 1, 0, 0])]);
+        Case::of("Not", [bools(&[2], &[0, 1])]).gives([bools(&[2], &[1, 0])]);
+    }
+}

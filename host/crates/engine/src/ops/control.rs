@@ -11,7 +11,7 @@ use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("If", 1.., 1..=1, if_else);
-    r.add("Loop", 1.., 2.., repeat);
+    r.add("Loop", 1.., .., repeat);
 }
 
 impl<B: Kernels> Subgraph<B> {
@@ -25,7 +25,7 @@ impl<B: Kernels> Subgraph<B> {
         let captured = self.captured.iter().map(|&i| inputs.captured(i));
         let values = own.into_iter().map(Some).chain(captured).collect();
         let outputs = self.plan.run(ctx, values, None, None).map_err(|error| OpError::Inner {
-            label: Box::new(error.label),
+            label: error.label,
             source: Box::new(error.source),
         })?;
         let outputs: Option<Vec<_>> = outputs.into_iter().collect();
@@ -118,5 +118,64 @@ impl<B: Kernels> Op<B> for Loop<B> {
             carried.push(join(ctx, list, 0)?);
         }
         Ok(carried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingle_types::DType;
+
+    use crate::proto::GraphProto;
+    use crate::testing::{Case, bools, f32s, i64s, info, node};
+
+    /// total += 2 in each round, of which every total is kept.
+    fn body(condition: &str) -> GraphProto {
+        let mut graph = GraphProto {
+            node: vec![
+                node("Identity", &[condition], &["go"]),
+                node("Add", &["total", "total"], &["next"]),
+                node("Identity", &["next"], &["kept"]),
+            ],
+            input: vec![
+                info("i", DType::I64, Some(&[])),
+                info("c", DType::Bool, Some(&[])),
+                info("total", DType::F32, None),
+            ],
+            output: vec![
+                info("go", DType::Bool, None),
+                info("next", DType::F32, None),
+                info("kept", DType::F32, None),
+            ],
+            ..GraphProto::default()
+        };
+        if condition == "small" {
+            graph.node.push(node("Size", &["i"], &["one"]));
+            graph.node.push(node("Less", &["i", "one"], &["small"]));
+        }
+        graph
+    }
+
+    #[test]
+    fn loops_count_carry_and_stack() {
+        let (trips, go, start) = (i64s(&[], &[3]), bools(&[], &[1]), f32s(&[1], &[1.]));
+        Case::of("Loop", [trips.clone(), go.clone(), start.clone()])
+            .graph("body", body("c"))
+            .gives([f32s(&[1], &[8.]), f32s(&[3, 1], &[2., 4., 8.])]);
+        Case::of("Loop", [trips, go, start])
+            .graph("body", body("small"))
+            .gives([f32s(&[1], &[4.]), f32s(&[2, 1], &[2., 4.])]);
+    }
+
+    #[test]
+    fn an_endless_loop_ends() {
+        let endless = [bools(&[], &[1]), f32s(&[1], &[0.])];
+        Case::of("Loop", endless).without(0).graph("body", body("c")).fails("steps");
+    }
+
+    #[test]
+    fn a_body_must_fit_its_node() {
+        let inputs = [i64s(&[], &[1]), bools(&[], &[1])];
+        Case::of("Loop", inputs.clone()).graph("body", body("c")).fails("do not fit");
+        Case::of("Loop", inputs).fails("\"body\" is missing");
     }
 }

@@ -117,3 +117,66 @@ fn convolve<B: Kernels>(
         _ => Err(OpError::Unsupported { what: "a convolution over more than three axes" }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s};
+
+    fn ones(dims: &[usize]) -> ingle_types::Tensor {
+        f32s(dims, &vec![1.; dims.iter().product()])
+    }
+
+    #[test]
+    fn windows_are_summed_with_pads_and_strides() {
+        let (x, w) = (counting(&[1, 1, 3, 3]), ones(&[1, 1, 2, 2]));
+        Case::of("Conv", [x.clone(), w.clone()])
+            .gives([f32s(&[1, 1, 2, 2], &[12., 16., 24., 28.])]);
+        Case::of("Conv", [x.clone(), w.clone(), f32s(&[1], &[100.])])
+            .ints("strides", &[2, 2])
+            .ints("pads", &[0, 0, 1, 1])
+            .gives([f32s(&[1, 1, 2, 2], &[112., 109., 115., 109.])]);
+        Case::of("Conv", [x.clone(), w])
+            .string("auto_pad", "SAME_LOWER")
+            .ints("strides", &[2, 2])
+            .gives([f32s(&[1, 1, 2, 2], &[1., 5., 11., 28.])]);
+        Case::of("Conv", [x, ones(&[1, 1, 2, 2])])
+            .ints("dilations", &[2, 2])
+            .gives([f32s(&[1, 1, 1, 1], &[20.])]);
+    }
+
+    #[test]
+    fn groups_see_their_own_channels() {
+        let x = counting(&[1, 2, 1, 2]);
+        Case::of("Conv", [x.clone(), f32s(&[2, 1, 1, 1], &[10., 100.])])
+            .int("group", 2)
+            .gives([f32s(&[1, 2, 1, 2], &[10., 20., 300., 400.])]);
+        Case::of("Conv", [x.clone(), ones(&[2, 1, 1, 1])]).fails("channels do not fit");
+        Case::of("Conv", [x, ones(&[3, 1, 1, 1])]).int("group", 2).fails("channels do not fit");
+    }
+
+    #[test]
+    fn one_and_three_axes_work_too() {
+        Case::of("Conv", [counting(&[1, 1, 4]), f32s(&[1, 1, 2], &[1., -1.])])
+            .ints("pads", &[1, 0])
+            .gives([f32s(&[1, 1, 4], &[-1., -1., -1., -1.])]);
+        Case::of("Conv", [counting(&[1, 1, 2, 2, 2]), ones(&[1, 1, 2, 2, 1])])
+            .gives([f32s(&[1, 1, 1, 1, 2], &[16., 20.])]);
+    }
+
+    #[test]
+    fn no_examples_give_no_examples() {
+        Case::of("Conv", [f32s(&[0, 1, 3, 3], &[]), ones(&[2, 1, 2, 2])])
+            .gives([f32s(&[0, 2, 2, 2], &[])]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = counting(&[1, 1, 3, 3]);
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 4, 4])]).fails("window does not fit");
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 2])]).fails("window does not fit");
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2]), ones(&[3])]).fails("bias");
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2])]).int("group", 0).fails("not positive");
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2])]).ints("strides", &[0, 1]).fails("zero");
+        Case::of("Conv", [x, ones(&[1, 1, 2, 2])]).ints("pads", &[-1, 0, 0, 0]).fails("negative");
+    }
+}

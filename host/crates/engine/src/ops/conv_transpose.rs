@@ -189,3 +189,39 @@ impl Transposed {
         (pads.len() == 2 * rank).then_some((at(i)?, at(rank + i)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s};
+
+    #[test]
+    fn windows_are_spread_and_cut() {
+        let (x, w) = (counting(&[1, 1, 2]), f32s(&[1, 1, 2], &[1., 10.]));
+        let case = || Case::of("ConvTranspose", [x.clone(), w.clone()]);
+        case().gives([f32s(&[1, 1, 3], &[1., 12., 20.])]);
+        case().ints("strides", &[2]).gives([f32s(&[1, 1, 4], &[1., 10., 2., 20.])]);
+        case()
+            .ints("strides", &[2])
+            .ints("pads", &[1, 0])
+            .gives([f32s(&[1, 1, 3], &[10., 2., 20.])]);
+        case()
+            .ints("strides", &[2])
+            .ints("output_padding", &[1])
+            .gives([f32s(&[1, 1, 5], &[1., 10., 2., 20., 0.])]);
+        case()
+            .ints("strides", &[3])
+            .ints("output_shape", &[6])
+            .gives([f32s(&[1, 1, 6], &[1., 10., 0., 2., 20., 0.])]);
+        case().ints("pads", &[3, 3]).fails("does not fit");
+    }
+
+    #[test]
+    fn two_axes_and_groups_work() {
+        let x = counting(&[1, 2, 1, 1]);
+        let w = f32s(&[2, 1, 1, 2], &[1., 10., 1., 10.]);
+        Case::of("ConvTranspose", [x, w.clone(), f32s(&[2], &[0., 100.])])
+            .int("group", 2)
+            .gives([f32s(&[1, 2, 1, 2], &[1., 10., 102., 120.])]);
+        Case::of("ConvTranspose", [counting(&[1, 3, 1, 1]), w]).fails("channels do not fit");
+    }
+}

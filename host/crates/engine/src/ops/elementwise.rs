@@ -33,11 +33,13 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("BitwiseXor", 18.., 2..=2, |a| bitwise(a, |l, r| l ^ r, B::bitwise_xor));
 }
 
+type WithScalar<B> = fn(FloatTensor<B>, Scalar) -> FloatTensor<B>;
+
 /// An operation on two numbers, on the device and on the host.
 pub(super) struct Binary<B: Kernels> {
     pub(super) float: fn(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
     /// With a single number on the right, where Burn has that.
-    pub(super) scalar: Option<fn(FloatTensor<B>, Scalar) -> FloatTensor<B>>,
+    pub(super) scalar: Option<WithScalar<B>>,
     pub(super) int: fn(IntTensor<B>, IntTensor<B>) -> IntTensor<B>,
     pub(super) host_float: fn(f64, f64) -> f64,
     pub(super) host_int: fn(i64, i64) -> i64,
@@ -464,4 +466,100 @@ pub(super) fn ints_on_host<B: Kernels>(
         .filter_map(|(i, j)| Some(compute(*l.get(i)?, *r.get(j)?)))
         .collect();
     Some(Host::ints(dtype, dims.to_vec(), values).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, bools, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn arithmetic_broadcasts() {
+        let x = counting(&[2, 3]);
+        let row = f32s(&[3], &[10., 20., 30.]);
+        Case::of("Add", [x.clone(), row.clone()])
+            .gives([f32s(&[2, 3], &[11., 22., 33., 14., 25., 36.])]);
+        Case::of("Sub", [row, x.clone()]).gives([f32s(&[2, 3], &[9., 18., 27., 6., 15., 24.])]);
+        let column = f32s(&[2, 1], &[2., 10.]);
+        Case::of("Mul", [x.clone(), column.clone()])
+            .gives([f32s(&[2, 3], &[2., 4., 6., 40., 50., 60.])]);
+        Case::of("Div", [column, f32s(&[], &[4.])]).gives([f32s(&[2, 1], &[0.5, 2.5])]);
+        Case::of("Add", [x, f32s(&[2], &[1., 2.])]).fails("do not broadcast");
+    }
+
+    #[test]
+    fn a_number_for_each_channel_serves_every_example() {
+        let x = counting(&[2, 2, 2, 1]);
+        let channels = f32s(&[2, 1, 1], &[10., 20.]);
+        Case::of("Add", [x, channels])
+            .gives([f32s(&[2, 2, 2, 1], &[11., 12., 23., 24., 15., 16., 27., 28.])]);
+    }
+
+    #[test]
+    fn integers_divide_towards_zero_and_not_by_zero() {
+        let x = i64s(&[4], &[-7, 7, -8, 9]);
+        Case::of("Div", [x.clone(), i64s(&[], &[2])]).gives([i64s(&[4], &[-3, 3, -4, 4])]);
+        Case::of("Div", [x, i64s(&[], &[0])]).fails("division by zero");
+        let large = tensor(&[2000], &vec![5i32; 2000]);
+        let mut divisors = vec![2i32; 2000];
+        Case::of("Div", [large.clone(), tensor(&[2000], &divisors)])
+            .gives([tensor(&[2000], &vec![2i32; 2000])]);
+        divisors[1999] = 0;
+        Case::of("Div", [large, tensor(&[2000], &divisors)]).fails("division by zero");
+    }
+
+    #[test]
+    fn the_two_kinds_of_modulo_differ_in_sign() {
+        let (x, y) = (i64s(&[4], &[-4, 7, 5, 4]), i64s(&[4], &[3, -3, 8, 3]));
+        Case::of("Mod", [x.clone(), y.clone()]).gives([i64s(&[4], &[2, -2, 5, 1])]);
+        Case::of("Mod", [x, y]).int("fmod", 1).gives([i64s(&[4], &[-1, 1, 5, 1])]);
+        let (x, y) = (f32s(&[2], &[-4.3, 7.2]), f32s(&[2], &[2.1, -3.4]));
+        Case::of("Mod", [x, y]).int("fmod", 1).gives([f32s(&[2], &[-0.1, 0.4])]);
+    }
+
+    #[test]
+    fn the_power_has_the_type_of_its_base() {
+        let base = f32s(&[2, 1, 1], &[2., -3.]);
+        Case::of("Pow", [base.clone(), i64s(&[], &[3])]).gives([f32s(&[2, 1, 1], &[8., -27.])]);
+        Case::of("Pow", [base, f32s(&[], &[2.])]).gives([f32s(&[2, 1, 1], &[4., 9.])]);
+        Case::of("Pow", [i64s(&[2], &[2, 3]), f32s(&[], &[3.])]).gives([i64s(&[2], &[8, 27])]);
+    }
+
+    #[test]
+    fn many_operands_fold_from_the_left() {
+        let inputs =
+            [f32s(&[3], &[3., 0., 2.]), f32s(&[3], &[1., f32::NAN, 4.]), f32s(&[1], &[2.])];
+        Case::of("Max", inputs.clone()).gives([f32s(&[3], &[3., f32::NAN, 4.])]);
+        Case::of("Min", inputs).gives([f32s(&[3], &[1., f32::NAN, 2.])]);
+        let inputs = [f32s(&[2], &[1., 2.]), f32s(&[2], &[3., 4.]), f32s(&[1], &[5.])];
+        Case::of("Sum", inputs.clone()).gives([f32s(&[2], &[9., 11.])]);
+        Case::of("Mean", inputs).gives([f32s(&[2], &[3., 11. / 3.])]);
+    }
+
+    #[test]
+    fn bools_and_bits_combine() {
+        let (x, y) = (bools(&[4], &[0, 0, 1, 1]), bools(&[4], &[0, 1, 0, 1]));
+        Case::of("And", [x.clone(), y.clone()]).gives([bools(&[4], &[0, 0, 0, 1])]);
+        Case::of("Or", [x.clone(), y.clone()]).gives([bools(&[4], &[0, 1, 1, 1])]);
+        Case::of("Xor", [x, y]).gives([bools(&[4], &[0, 1, 1, 0])]);
+        let bits = [i64s(&[2], &[6, -1]), i64s(&[], &[3])];
+        Case::of("BitwiseAnd", bits).opset(18).gives([i64s(&[2], &[2, 3])]);
+    }
+
+    #[test]
+    fn operands_of_different_types_are_refused() {
+        Case::of("Add", [f32s(&[1], &[1.]), i64s(&[1], &[1])]).fails("float and int64");
+    }
+
+    #[test]
+    fn before_opset_7_an_axis_places_the_right_operand() {
+        let x = counting(&[2, 3, 2]);
+        Case::of("Add", [x, f32s(&[3], &[10., 20., 30.])])
+            .opset(6)
+            .int("broadcast", 1)
+            .int("axis", 1)
+            .gives([f32s(
+                &[2, 3, 2],
+                &[11., 12., 23., 24., 35., 36., 17., 18., 29., 30., 41., 42.],
+            )]);
+    }
 }

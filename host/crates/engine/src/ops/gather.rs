@@ -58,7 +58,7 @@ fn take<B: Kernels>(
                     from..from + inner
                 })
             };
-            return Ok(values.pick(picked.clone(), (0..outer).flat_map(at)).into());
+            return Ok(values.pick(picked, (0..outer).flat_map(at)).into());
         }
     }
     let flat = indices.elements();
@@ -147,4 +147,51 @@ fn gather_elements<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         }
         Ok(vec![tensor.gather(axis, indices).into()])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn entries_are_picked_and_the_axis_replaced() {
+        let x = counting(&[3, 2]);
+        Case::of("Gather", [x.clone(), i64s(&[2, 1], &[2, -3])])
+            .gives([f32s(&[2, 1, 2], &[5., 6., 1., 2.])]);
+        Case::of("Gather", [x.clone(), i64s(&[], &[-1])])
+            .int("axis", 1)
+            .gives([f32s(&[3], &[2., 4., 6.])]);
+        Case::of("Gather", [i64s(&[3], &[7, 8, 9]), i64s(&[], &[1])]).gives([i64s(&[], &[8])]);
+        Case::of("Gather", [x, i64s(&[0], &[])]).gives([f32s(&[0, 2], &[])]);
+    }
+
+    #[test]
+    fn many_indices_are_checked_too() {
+        let x = counting(&[4, 1]);
+        let mut indices = vec![-1i32; 2000];
+        Case::of("Gather", [x.clone(), tensor(&[2000], &indices)])
+            .gives([f32s(&[2000, 1], &[4.; 2000])]);
+        for bad in [4, -5, i32::MIN] {
+            indices[1000] = bad;
+            Case::of("Gather", [x.clone(), tensor(&[2000], &indices)]).fails("size 4");
+        }
+        Case::of("Gather", [x.clone(), i64s(&[1], &[4])]).fails("index 4");
+        Case::of("Gather", [x, i64s(&[1], &[i64::MIN])]).fails("size 4");
+    }
+
+    #[test]
+    fn each_index_picks_one_element() {
+        let x = f32s(&[2, 2], &[1., 2., 3., 4.]);
+        Case::of("GatherElements", [x.clone(), i64s(&[2, 2], &[0, 0, 1, 0])])
+            .int("axis", 1)
+            .gives([f32s(&[2, 2], &[1., 1., 4., 3.])]);
+        Case::of("GatherElements", [x.clone(), i64s(&[1, 2], &[-1, 0])])
+            .gives([f32s(&[1, 2], &[3., 2.])]);
+        Case::of("GatherElements", [i64s(&[2, 2], &[1, 2, 3, 4]), i64s(&[1, 2], &[1, 0])])
+            .gives([i64s(&[1, 2], &[3, 2])]);
+        Case::of("GatherElements", [x.clone(), i64s(&[3, 2], &[0; 6])])
+            .int("axis", 1)
+            .fails("reach beyond");
+        Case::of("GatherElements", [x, i64s(&[1, 1], &[2])]).fails("index 2");
+    }
 }

@@ -107,25 +107,33 @@ fn range<B: Kernels>(
     delta: &Value<B>,
 ) -> Result<Vec<Value<B>>, OpError> {
     let dtype = start.dtype();
-    if limit.dtype() != dtype || delta.dtype() != dtype {
-        return Err(OpError::DTypes { left: dtype, right: limit.dtype() });
+    if let Some(other) = [limit, delta].into_iter().find(|v| v.dtype() != dtype) {
+        return Err(OpError::DTypes { left: dtype, right: other.dtype() });
     }
-    let floats = [start, limit, delta].map(|v| v.scalar(ctx, "a bound"));
-    let [first, last, step] = floats;
-    let (first, last, step) = (first?, last?, step?);
-    if step == 0.0 || !step.is_finite() {
-        return Err(OpError::Value { what: "the step", value: 0 });
-    }
-    let count = ((last - first) / step).ceil().max(0.0);
-    let count = if count.is_finite() { count as usize } else { usize::MAX };
-    ctx.admit(dtype, &[count])?;
     let host = if is_float(dtype) {
-        let values = (0..count).map(|i| first + i as f64 * step).collect();
-        Host::floats(dtype, vec![count], values)
+        let scalar = |v: &Value<B>| v.scalar(ctx, "a bound");
+        let (start, limit, step) = (scalar(start)?, scalar(limit)?, scalar(delta)?);
+        let count = ((limit - start) / step).ceil().max(0.0);
+        if step == 0.0 || !count.is_finite() {
+            return Err(OpError::Value { what: "the step", value: step as i64 });
+        }
+        ctx.admit(dtype, &[count as usize])?;
+        let values = (0..count as usize).map(|i| start + i as f64 * step);
+        Host::floats(dtype, vec![count as usize], values.collect())
     } else {
-        let first = start.ints(ctx, "a bound")?.first().copied().unwrap_or_default();
-        let step = delta.ints(ctx, "a bound")?.first().copied().unwrap_or_default();
-        let values = (0..).take(count).map(|i: i64| first.wrapping_add(i.wrapping_mul(step)));
+        let integer = |v: &Value<B>| match v.ints(ctx, "a bound")?.as_slice() {
+            &[value] => Ok(value),
+            _ => Err(OpError::Dims { what: "a bound", dims: v.dims() }),
+        };
+        let (start, limit, step) = (integer(start)?, integer(limit)?, integer(delta)?);
+        if step == 0 {
+            return Err(OpError::Value { what: "the step", value: 0 });
+        }
+        let distance = (i128::from(limit) - i128::from(start)) * i128::from(step.signum());
+        let count = distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs().into());
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        ctx.admit(dtype, &[count])?;
+        let values = (0..).take(count).map(|i: i64| start.wrapping_add(i.wrapping_mul(step)));
         Host::ints(dtype, vec![count], values.collect())
     };
     Ok(vec![placed(ctx, host)?])
@@ -194,4 +202,54 @@ fn trilu<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let zeros = full(ctx, &zero, dims)?.into_device(ctx)?;
         Ok(vec![x.into_device(ctx)?.mask_where(mask, zeros)?.into()])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn constants_come_from_attributes() {
+        Case::of("Constant", []).tensor("value", &counting(&[2, 2])).gives([counting(&[2, 2])]);
+        Case::of("Constant", []).float("value_float", 0.5).gives([f32s(&[], &[0.5])]);
+        Case::of("Constant", []).ints("value_ints", &[1, 2]).gives([i64s(&[2], &[1, 2])]);
+        Case::of("Constant", []).string("value_string", "x").fails("strings");
+    }
+
+    #[test]
+    fn one_value_fills_a_shape() {
+        let shape = i64s(&[2], &[2, 3]);
+        Case::of("ConstantOfShape", [shape.clone()]).gives([f32s(&[2, 3], &[0.; 6])]);
+        Case::of("ConstantOfShape", [shape])
+            .tensor("value", &i64s(&[1], &[7]))
+            .gives([i64s(&[2, 3], &[7; 6])]);
+        Case::of("ConstantOfShape", [i64s(&[0], &[])]).gives([f32s(&[], &[0.])]);
+        Case::of("ConstantOfShape", [i64s(&[1], &[-1])]).fails("a size cannot be -1");
+    }
+
+    #[test]
+    fn ranges_stop_before_their_limit() {
+        let range =
+            |start, limit, step| Case::of("Range", [start, limit, step].map(|v| i64s(&[], &[v])));
+        range(1, 6, 2).gives([i64s(&[3], &[1, 3, 5])]);
+        range(3, 0, -2).gives([i64s(&[2], &[3, 1])]);
+        range(3, 0, 1).gives([i64s(&[0], &[])]);
+        range(0, 1, 0).fails("the step cannot be 0");
+        range(i64::MIN, i64::MAX, 1).fails("limit");
+        let floats = [0., 1., 0.4].map(|v| f32s(&[], &[v]));
+        Case::of("Range", floats).gives([f32s(&[3], &[0., 0.4, 0.8])]);
+    }
+
+    #[test]
+    fn diagonals_are_kept() {
+        let x = counting(&[2, 3]);
+        Case::of("Trilu", [x.clone()]).gives([f32s(&[2, 3], &[1., 2., 3., 0., 5., 6.])]);
+        Case::of("Trilu", [x.clone(), i64s(&[], &[1])])
+            .int("upper", 0)
+            .gives([f32s(&[2, 3], &[1., 2., 0., 4., 5., 6.])]);
+        Case::of("EyeLike", [x])
+            .int("k", 1)
+            .int("dtype", 6)
+            .gives([tensor(&[2, 3], &[0i32, 1, 0, 0, 0, 1])]);
+    }
 }

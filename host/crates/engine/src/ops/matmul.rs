@@ -130,3 +130,65 @@ fn scaled<B: Kernels>(ctx: &Context<B>, value: Value<B>, factor: f64) -> Result<
     let factor = Host::floats(DType::F64, vec![], vec![factor]).cast(value.dtype());
     apply(ctx, &super::elementwise::mul(), value, factor.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn products_broadcast_over_batches() {
+        let a = counting(&[2, 2]);
+        let b = f32s(&[2, 2], &[0., 1., 1., 0.]);
+        Case::of("MatMul", [a, b.clone()]).gives([f32s(&[2, 2], &[2., 1., 4., 3.])]);
+        let batch = counting(&[2, 1, 2]);
+        Case::of("MatMul", [batch.clone(), b]).gives([f32s(&[2, 1, 2], &[2., 1., 4., 3.])]);
+        let many = f32s(&[2, 1, 2, 1], &[1., 1., 1., -1.]);
+        Case::of("MatMul", [batch, many]).gives([f32s(&[2, 2, 1, 1], &[3., 7., -1., -1.])]);
+    }
+
+    #[test]
+    fn vectors_are_promoted_and_dropped_again() {
+        let (m, v) = (counting(&[2, 2]), f32s(&[2], &[1., 10.]));
+        Case::of("MatMul", [m.clone(), v.clone()]).gives([f32s(&[2], &[21., 43.])]);
+        Case::of("MatMul", [v.clone(), m]).gives([f32s(&[2], &[31., 42.])]);
+        Case::of("MatMul", [v.clone(), v]).gives([f32s(&[], &[101.])]);
+    }
+
+    #[test]
+    fn integers_multiply_exactly() {
+        let a = tensor(&[1, 2], &[3i32, -4]);
+        Case::of("MatMul", [a, tensor(&[2, 1], &[5i32, 6])]).gives([tensor(&[1, 1], &[-9i32])]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let a = counting(&[2, 3]);
+        Case::of("MatMul", [a.clone(), counting(&[2, 2])]).fails("inner dimensions differ");
+        Case::of("MatMul", [counting(&[2, 1, 1]), counting(&[3, 1, 1])]).fails("broadcast");
+        Case::of("MatMul", [a.clone(), f32s(&[], &[1.])]).fails("no scalar");
+        Case::of("MatMul", [a, i64s(&[3, 1], &[1; 3])]).fails("float and int64");
+    }
+
+    #[test]
+    fn an_empty_inner_dimension_gives_zeros() {
+        let (a, b) = (f32s(&[2, 0], &[]), f32s(&[0, 3], &[]));
+        Case::of("MatMul", [a.clone(), b.clone()]).gives([f32s(&[2, 3], &[0.; 6])]);
+        Case::of("Gemm", [a, b, f32s(&[3], &[1., 2., 3.])])
+            .gives([f32s(&[2, 3], &[1., 2., 3., 1., 2., 3.])]);
+        Case::of("Gemm", [f32s(&[0, 2], &[]), counting(&[2, 3])]).gives([f32s(&[0, 3], &[])]);
+    }
+
+    #[test]
+    fn gemm_turns_scales_and_adds() {
+        let (a, b) = (counting(&[2, 1]), counting(&[2, 3]));
+        let c = f32s(&[1, 3], &[10., 20., 30.]);
+        Case::of("Gemm", [a.clone(), b.clone(), c])
+            .int("transA", 1)
+            .float("alpha", 2.)
+            .float("beta", 0.5)
+            .gives([f32s(&[1, 3], &[23., 34., 45.])]);
+        Case::of("Gemm", [b.clone(), a.clone()]).fails("inner dimensions differ");
+        let wide = f32s(&[4, 1], &[0.; 4]);
+        Case::of("Gemm", [a, b, wide]).int("transA", 1).fails("does not broadcast");
+    }
+}

@@ -315,3 +315,78 @@ fn mean_variance_norm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         Ok(vec![super::tensor::permute(ctx, answer, &back)?])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s};
+
+    #[test]
+    fn batch_norm_scales_each_channel() {
+        let x = counting(&[2, 2, 1, 1]);
+        let parameters = [
+            f32s(&[2], &[2., 1.]),
+            f32s(&[2], &[0., 10.]),
+            f32s(&[2], &[1., 2.]),
+            f32s(&[2], &[4., 1.]),
+        ];
+        let inputs = [&[x.clone()][..], &parameters].concat();
+        Case::of("BatchNormalization", inputs.clone())
+            .float("epsilon", 0.)
+            .gives([f32s(&[2, 2, 1, 1], &[0., 10., 2., 12.])]);
+        Case::of("BatchNormalization", inputs).int("training_mode", 1).fails("training mode");
+        let short = [x, f32s(&[1], &[1.])].into_iter().chain(parameters[1..].to_vec());
+        Case::of("BatchNormalization", short).fails("the scale");
+    }
+
+    #[test]
+    fn layer_norm_gives_means_and_deviations_too() {
+        let x = f32s(&[2, 2], &[1., 3., -2., 2.]);
+        let (scale, bias) = (f32s(&[2], &[1., 10.]), f32s(&[2], &[0., 1.]));
+        let y = f32s(&[2, 2], &[-1., 11., -1., 11.]);
+        let case = Case::of("LayerNormalization", [x, scale, bias]).float("epsilon", 0.);
+        case.gives([y.clone()]);
+        case.gives([y, f32s(&[2, 1], &[2., 0.]), f32s(&[2, 1], &[1., 0.5])]);
+    }
+
+    #[test]
+    fn instances_and_groups_are_normalised_apart() {
+        let x = f32s(&[1, 2, 2], &[1., 3., 10., 30.]);
+        let (scale, bias) = (f32s(&[2], &[1., 2.]), f32s(&[2], &[0., 1.]));
+        let y = f32s(&[1, 2, 2], &[-1., 1., -1., 3.]);
+        let case = |operator| {
+            Case::of(operator, [x.clone(), scale.clone(), bias.clone()]).float("epsilon", 0.)
+        };
+        case("InstanceNormalization").gives([y.clone()]);
+        case("GroupNormalization").opset(18).int("num_groups", 2).gives([y.clone()]);
+        case("GroupNormalization").opset(21).int("num_groups", 2).gives([y]);
+        case("GroupNormalization").opset(21).int("num_groups", 3).fails("do not fit the groups");
+    }
+
+    #[test]
+    fn neighbouring_channels_dampen() {
+        let x = f32s(&[1, 3, 1, 1], &[1., 2., 3.]);
+        let y = [1. / 6., 2. / 15., 3. / 14.];
+        Case::of("LRN", [x])
+            .int("size", 3)
+            .float("alpha", 3.)
+            .float("beta", 1.)
+            .float("bias", 1.)
+            .gives([f32s(&[1, 3, 1, 1], &y)]);
+    }
+
+    #[test]
+    fn rows_get_unit_length() {
+        let x = f32s(&[2, 2], &[3., -4., 0., 0.]);
+        Case::of("LpNormalization", [x.clone()]).gives([f32s(&[2, 2], &[0.6, -0.8, 0., 0.])]);
+        Case::of("LpNormalization", [x])
+            .int("p", 1)
+            .gives([f32s(&[2, 2], &[3. / 7., -4. / 7., 0., 0.])]);
+        Case::of("RMSNormalization", [f32s(&[1, 2], &[3., 3.]), f32s(&[2], &[1., 2.])])
+            .opset(23)
+            .float("epsilon", 0.)
+            .gives([f32s(&[1, 2], &[1., 2.])]);
+        Case::of("MeanVarianceNormalization", [f32s(&[2, 1], &[1., 3.])])
+            .ints("axes", &[0])
+            .gives([f32s(&[2, 1], &[-1., 1.])]);
+    }
+}

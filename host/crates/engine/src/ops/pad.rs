@@ -167,3 +167,40 @@ fn source(mode: Mode, i: i64, size: i64) -> i64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    #[test]
+    fn each_mode_has_its_fill() {
+        let x = counting(&[3]);
+        let pad = |mode: &str, wanted: &[f32]| {
+            Case::of("Pad", [x.clone(), i64s(&[2], &[2, 1])])
+                .string("mode", mode)
+                .gives([f32s(&[6], wanted)]);
+        };
+        pad("constant", &[0., 0., 1., 2., 3., 0.]);
+        pad("reflect", &[3., 2., 1., 2., 3., 2.]);
+        pad("edge", &[1., 1., 1., 2., 3., 3.]);
+        pad("wrap", &[2., 3., 1., 2., 3., 1.]);
+    }
+
+    #[test]
+    fn pads_come_from_attributes_or_inputs_and_may_cut() {
+        let x = counting(&[1, 2]);
+        Case::of("Pad", [x.clone()])
+            .opset(2)
+            .ints("pads", &[0, 1, 0, 0])
+            .float("value", 9.)
+            .gives([f32s(&[1, 3], &[9., 1., 2.])]);
+        Case::of("Pad", [x.clone(), i64s(&[2], &[-1, 1]), f32s(&[], &[7.]), i64s(&[1], &[-1])])
+            .opset(18)
+            .gives([f32s(&[1, 2], &[2., 7.])]);
+        Case::of("Pad", [i64s(&[1], &[5]), i64s(&[2], &[1, 0]), i64s(&[], &[4])])
+            .gives([i64s(&[2], &[4, 5])]);
+        Case::of("Pad", [x.clone(), i64s(&[4], &[0, -3, 0, 0])]).fails("a pad cannot be -3");
+        Case::of("Pad", [x.clone(), i64s(&[1], &[1])]).fails("two pads are needed");
+        Case::of("Pad", [x, i64s(&[4], &[0, i64::MAX, 0, 0])]).fails("limit");
+    }
+}

@@ -277,3 +277,79 @@ fn global<B: Kernels>(
         Ok(vec![DeviceTensor::<B>::Float(reduce(x, 2)).reshape(&out).into()])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    fn case(operator: &str) -> Case {
+        Case::of(operator, [counting(&[1, 1, 3, 3])]).ints("kernel_shape", &[2, 2])
+    }
+
+    #[test]
+    fn the_largest_of_each_window() {
+        case("MaxPool").gives([f32s(&[1, 1, 2, 2], &[5., 6., 8., 9.])]);
+        case("MaxPool")
+            .ints("strides", &[2, 2])
+            .int("ceil_mode", 1)
+            .gives([f32s(&[1, 1, 2, 2], &[5., 6., 8., 9.])]);
+        let negative = Case::of("MaxPool", [f32s(&[1, 1, 2], &[-1., -2.])]);
+        negative
+            .ints("kernel_shape", &[2])
+            .ints("pads", &[1, 0])
+            .gives([f32s(&[1, 1, 2], &[-1., -1.])]);
+        Case::of("MaxPool", [counting(&[1, 1, 2, 2, 2])])
+            .ints("kernel_shape", &[2, 1, 2])
+            .gives([f32s(&[1, 1, 1, 2, 1], &[6., 8.])]);
+    }
+
+    #[test]
+    fn places_count_without_padding() {
+        let wanted = [f32s(&[1, 1, 2, 2], &[1., 3., 7., 9.]), i64s(&[1, 1, 2, 2], &[0, 2, 6, 8])];
+        let case = case("MaxPool").ints("strides", &[2, 2]).ints("pads", &[1, 1, 0, 0]);
+        case.gives(wanted.clone());
+        case.int("storage_order", 1).gives([wanted[0].clone(), i64s(&[1, 1, 2, 2], &[0, 6, 2, 8])]);
+    }
+
+    #[test]
+    fn averages_count_padding_only_where_asked() {
+        case("AveragePool").gives([f32s(&[1, 1, 2, 2], &[3., 4., 6., 7.])]);
+        let padded = case("AveragePool").ints("strides", &[2, 2]).ints("pads", &[1, 1, 0, 0]);
+        padded.gives([f32s(&[1, 1, 2, 2], &[1., 2.5, 5.5, 7.])]);
+        padded.int("count_include_pad", 1).gives([f32s(&[1, 1, 2, 2], &[0.25, 1.25, 2.75, 7.])]);
+        case("AveragePool")
+            .ints("strides", &[2, 2])
+            .int("ceil_mode", 1)
+            .gives([f32s(&[1, 1, 2, 2], &[3., 4.5, 7.5, 9.])]);
+        case("AveragePool")
+            .opset(19)
+            .ints("dilations", &[2, 2])
+            .gives([f32s(&[1, 1, 1, 1], &[5.])]);
+    }
+
+    #[test]
+    fn global_pooling_keeps_the_rank() {
+        let x = counting(&[1, 2, 2, 2]);
+        Case::of("GlobalAveragePool", [x.clone()]).gives([f32s(&[1, 2, 1, 1], &[2.5, 6.5])]);
+        Case::of("GlobalMaxPool", [x]).gives([f32s(&[1, 2, 1, 1], &[4., 8.])]);
+        Case::of("GlobalAveragePool", [f32s(&[0, 2, 3], &[])]).gives([f32s(&[0, 2, 1], &[])]);
+        Case::of("GlobalAveragePool", [f32s(&[1, 2, 0], &[])]).fails("the operand of a pooling");
+    }
+
+    #[test]
+    fn norms_are_pooled() {
+        Case::of("LpPool", [f32s(&[1, 1, 4], &[3., -4., 0., 1.])])
+            .ints("kernel_shape", &[2])
+            .ints("strides", &[2])
+            .gives([f32s(&[1, 1, 2], &[5., 1.])]);
+    }
+
+    #[test]
+    fn a_window_is_needed_and_must_fit() {
+        Case::of("MaxPool", [counting(&[1, 1, 3, 3])]).fails("\"kernel_shape\" is missing");
+        case("MaxPool").ints("kernel_shape", &[4, 4]).fails("\"kernel_shape\" is given twice");
+        let large = Case::of("MaxPool", [counting(&[1, 1, 3, 3])]);
+        large.ints("kernel_shape", &[4, 4]).fails("window does not fit");
+        Case::of("MaxPool", [counting(&[3])]).ints("kernel_shape", &[1]).fails("pooling");
+    }
+}

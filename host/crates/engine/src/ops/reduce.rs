@@ -390,3 +390,91 @@ fn top_k<B: Kernels>(args: &Args<'_, B>, fixed: Option<i64>) -> Built<B> {
         Ok(vec![values.narrow(axis, 0, count).into(), places.narrow(axis, 0, count).into()])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn axes_come_from_attributes_or_inputs() {
+        let x = counting(&[2, 2, 2]);
+        Case::of("ReduceSum", [x.clone(), i64s(&[2], &[0, -1])])
+            .gives([f32s(&[1, 2, 1], &[14., 22.])]);
+        Case::of("ReduceSum", [x.clone()])
+            .opset(11)
+            .ints("axes", &[1])
+            .int("keepdims", 0)
+            .gives([f32s(&[2, 2], &[4., 6., 12., 14.])]);
+        Case::of("ReduceSum", [x.clone()]).gives([f32s(&[1, 1, 1], &[36.])]);
+        let nothing = Case::of("ReduceSum", [x.clone(), i64s(&[0], &[])]);
+        nothing.int("noop_with_empty_axes", 1).gives([x.clone()]);
+        Case::of("ReduceSum", [x, i64s(&[1], &[3])]).fails("axis 3");
+    }
+
+    #[test]
+    fn each_reduction_has_its_value() {
+        let check = |operator: &str, wanted: [f32; 2]| {
+            Case::of(operator, [f32s(&[2, 2], &[1., -2., 3., 4.])])
+                .ints("axes", &[1])
+                .int("keepdims", 0)
+                .opset(11)
+                .gives([f32s(&[2], &wanted)]);
+        };
+        check("ReduceMean", [-0.5, 3.5]);
+        check("ReduceMax", [1., 4.]);
+        check("ReduceMin", [-2., 3.]);
+        check("ReduceProd", [-2., 12.]);
+        check("ReduceL1", [3., 7.]);
+        check("ReduceL2", [2.236_068, 5.]);
+        check("ReduceSumSquare", [5., 25.]);
+        check("ReduceLogSumExp", [1.048_587_3, 4.313_261_5]);
+    }
+
+    #[test]
+    fn integers_stay_integers() {
+        let x = i64s(&[2, 2], &[1, 2, 3, 4]);
+        Case::of("ReduceProd", [x.clone()]).opset(11).gives([i64s(&[1, 1], &[24])]);
+        Case::of("ReduceMax", [x]).opset(11).ints("axes", &[0]).gives([i64s(&[1, 2], &[3, 4])]);
+        let large = tensor(&[2, 1000], &[2i32; 2000]);
+        Case::of("ReduceSum", [large, i64s(&[1], &[1])]).gives([tensor(&[2, 1], &[2000i32; 2])]);
+    }
+
+    #[test]
+    fn nothing_reduces_to_the_identity() {
+        let x = f32s(&[2, 0], &[]);
+        Case::of("ReduceSum", [x.clone(), i64s(&[1], &[1])]).gives([f32s(&[2, 1], &[0., 0.])]);
+        Case::of("ReduceMax", [x.clone()])
+            .opset(11)
+            .ints("axes", &[1])
+            .gives([f32s(&[2, 1], &[f32::NEG_INFINITY; 2])]);
+        Case::of("ReduceSum", [x, i64s(&[1], &[0])]).gives([f32s(&[1, 0], &[])]);
+    }
+
+    #[test]
+    fn the_first_or_the_last_extreme_is_found() {
+        let x = f32s(&[1, 4], &[1., 5., 5., 1.]);
+        let find = |operator: &str| Case::of(operator, [x.clone()]).int("axis", 1);
+        find("ArgMax").gives([i64s(&[1, 1], &[1])]);
+        find("ArgMin").int("keepdims", 0).gives([i64s(&[1], &[0])]);
+        find("ArgMax").int("select_last_index", 1).gives([i64s(&[1, 1], &[2])]);
+        find("ArgMin").int("select_last_index", 1).gives([i64s(&[1, 1], &[3])]);
+    }
+
+    #[test]
+    fn running_sums_go_both_ways() {
+        let sums = || Case::of("CumSum", [counting(&[3, 1]), i64s(&[], &[0])]);
+        sums().gives([f32s(&[3, 1], &[1., 3., 6.])]);
+        sums().int("exclusive", 1).gives([f32s(&[3, 1], &[0., 1., 3.])]);
+        sums().int("reverse", 1).gives([f32s(&[3, 1], &[6., 5., 3.])]);
+    }
+
+    #[test]
+    fn the_largest_entries_come_with_their_places() {
+        let x = f32s(&[1, 4], &[1., 4., 2., 4.]);
+        let top = |k: i64| Case::of("TopK", [x.clone(), i64s(&[1], &[k])]);
+        top(2).gives([f32s(&[1, 2], &[4., 4.]), i64s(&[1, 2], &[1, 3])]);
+        top(1).int("largest", 0).gives([f32s(&[1, 1], &[1.]), i64s(&[1, 1], &[0])]);
+        top(0).gives([f32s(&[1, 0], &[]), i64s(&[1, 0], &[])]);
+        top(5).fails("number of entries cannot be 5");
+    }
+}

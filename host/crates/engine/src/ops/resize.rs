@@ -365,14 +365,14 @@ impl Resize {
             }
             Coordinates::PytorchHalfPixel if axis.out <= 1 => -0.5,
             Coordinates::PytorchHalfPixel => (out + 0.5) / scale - 0.5,
-            Coordinates::AlignCorners if axis.out <= 1 => 0.0,
-            Coordinates::AlignCorners => out * (length - 1.0) / (axis.out as f64 - 1.0),
+            Coordinates::AlignCorners if resized == 1.0 => 0.0,
+            Coordinates::AlignCorners => out * (length - 1.0) / (resized - 1.0),
             Coordinates::Asymmetric => out / scale,
             Coordinates::TfHalfPixel => (out + 0.5) / scale,
             Coordinates::TfCropAndResize => {
                 let (start, end) = axis.roi;
-                if axis.out > 1 {
-                    let step = (end - start) * (length - 1.0) / (axis.out as f64 - 1.0);
+                if resized > 1.0 {
+                    let step = (end - start) * (length - 1.0) / (resized - 1.0);
                     start * (length - 1.0) + out * step
                 } else {
                     0.5 * (start + end) * (length - 1.0)
@@ -397,5 +397,54 @@ fn cubic(x: f64, a: f64) -> f64 {
         ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    fn scaled(x: ingle_types::Tensor, scales: &[f32]) -> Case {
+        Case::of("Resize", [x, f32s(&[scales.len()], scales)]).without(1)
+    }
+
+    #[test]
+    fn nearest_repeats_and_skips() {
+        let x = counting(&[1, 1, 1, 2]);
+        scaled(x, &[1., 1., 2., 2.])
+            .gives([f32s(&[1, 1, 2, 4], &[1., 1., 2., 2., 1., 1., 2., 2.])]);
+        scaled(counting(&[4]), &[0.5]).gives([f32s(&[2], &[1., 3.])]);
+        Case::of("Upsample", [counting(&[2]), f32s(&[1], &[2.])])
+            .opset(9)
+            .gives([f32s(&[4], &[1., 1., 2., 2.])]);
+    }
+
+    #[test]
+    fn linear_and_cubic_interpolate() {
+        let x = f32s(&[2], &[0., 4.]);
+        scaled(x.clone(), &[2.]).string("mode", "linear").gives([f32s(&[4], &[0., 1., 3., 4.])]);
+        scaled(x.clone(), &[2.])
+            .string("mode", "linear")
+            .string("coordinate_transformation_mode", "align_corners")
+            .gives([f32s(&[4], &[0., 4. / 3., 8. / 3., 4.])]);
+        scaled(x, &[2.])
+            .string("mode", "cubic")
+            .gives([f32s(&[4], &[-0.421_875, 0.906_25, 3.093_75, 4.421_875])]);
+    }
+
+    #[test]
+    fn sizes_and_axes_may_be_given() {
+        let x = counting(&[2, 2]);
+        Case::of("Resize", [x.clone(), i64s(&[1], &[4])])
+            .opset(18)
+            .without(1)
+            .without(2)
+            .ints("axes", &[1])
+            .gives([f32s(&[2, 4], &[1., 1., 2., 2., 3., 3., 4., 4.])]);
+        Case::of("Resize", [x.clone(), i64s(&[1], &[4])])
+            .without(1)
+            .without(2)
+            .fails("one scale or size is needed for each axis");
+        Case::of("Resize", [x]).fails("input 2 is missing");
     }
 }

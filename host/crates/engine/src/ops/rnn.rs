@@ -72,12 +72,17 @@ fn layer<B: Kernels>(args: &Args<'_, B>, cell: Cell) -> Built<B> {
     }
     args.makes_outputs(if cell == Cell::Lstm { 3 } else { 2 });
     op(move |ctx, mut inputs| {
-        let x = inputs.take(0)?;
-        let weights = (inputs.take(1)?, inputs.take(2)?, inputs.take_opt(3));
-        let lengths = inputs.take_opt(4);
-        let states = (inputs.take_opt(5), inputs.take_opt(6));
-        let peepholes = inputs.take_opt(7);
-        layer.run(ctx, x, weights, lengths, states, peepholes)
+        let operands = Operands {
+            x: inputs.take(0)?,
+            weight: inputs.take(1)?,
+            recurrence: inputs.take(2)?,
+            bias: inputs.take_opt(3),
+            lengths: inputs.take_opt(4),
+            hidden: inputs.take_opt(5),
+            cell: inputs.take_opt(6),
+            peepholes: inputs.take_opt(7),
+        };
+        layer.run(ctx, operands)
     })
 }
 
@@ -101,8 +106,26 @@ fn check_activations<B: Kernels>(
     Ok(())
 }
 
-type Weights<B> = (Value<B>, Value<B>, Option<Value<B>>);
-type States<B> = (Option<Value<B>>, Option<Value<B>>);
+/// A layer's inputs, in ONNX's order.
+struct Operands<B: Kernels> {
+    x: Value<B>,
+    weight: Value<B>,
+    recurrence: Value<B>,
+    bias: Option<Value<B>>,
+    lengths: Option<Value<B>>,
+    hidden: Option<Value<B>>,
+    cell: Option<Value<B>>,
+    peepholes: Option<Value<B>>,
+}
+
+/// What one direction gives.
+struct Walked<B: Kernels> {
+    /// [steps, 1, batch, hidden].
+    sequence: Value<B>,
+    /// The last states, [1, batch, hidden].
+    hidden: Value<B>,
+    cell: Value<B>,
+}
 
 /// The weights of one direction, as 2-D matrices and 1-D biases.
 struct Direction<B: Kernels> {
@@ -118,18 +141,15 @@ impl Layer {
     fn run<B: Kernels>(
         &self,
         ctx: &Context<B>,
-        x: Value<B>,
-        weights: Weights<B>,
-        lengths: Option<Value<B>>,
-        states: States<B>,
-        peepholes: Option<Value<B>>,
+        operands: Operands<B>,
     ) -> Result<Vec<Value<B>>, OpError> {
+        let x = operands.x.clone();
         let x = if self.batch_first { permute(ctx, x, &[1, 0, 2])? } else { x };
         let dims = x.dims();
         let &[steps, batch, width] = dims.as_slice() else {
             return Err(OpError::Dims { what: "the operand", dims });
         };
-        if let Some(lengths) = lengths {
+        if let Some(lengths) = &operands.lengths {
             let lengths = lengths.ints(ctx, "the lengths")?;
             if lengths.iter().any(|&l| usize::try_from(l) != Ok(steps)) {
                 return Err(OpError::Unsupported { what: "sequences of different lengths" });
@@ -140,13 +160,13 @@ impl Layer {
         }
         let (mut sequences, mut hiddens, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         for (index, &backwards) in self.backwards.iter().enumerate() {
-            let direction = self.direction(ctx, index, width, &weights, peepholes.as_ref())?;
-            let hidden = self.state(ctx, index, batch, states.0.as_ref(), x.dtype())?;
-            let cell = self.state(ctx, index, batch, states.1.as_ref(), x.dtype())?;
+            let direction = self.direction(ctx, index, width, &operands)?;
+            let hidden = self.state(ctx, index, batch, operands.hidden.as_ref(), x.dtype())?;
+            let cell = self.state(ctx, index, batch, operands.cell.as_ref(), x.dtype())?;
             let done = self.walk(ctx, &x, &direction, (hidden, cell), backwards)?;
-            sequences.push(done.0);
-            hiddens.push(done.1);
-            cells.push(done.2);
+            sequences.push(done.sequence);
+            hiddens.push(done.hidden);
+            cells.push(done.cell);
         }
         let sequence = join(ctx, sequences, 1)?;
         let (hidden, cell) = (join(ctx, hiddens, 0)?, join(ctx, cells, 0)?);
@@ -167,9 +187,9 @@ impl Layer {
         ctx: &Context<B>,
         index: usize,
         width: usize,
-        (weight, recurrence, bias): &Weights<B>,
-        peepholes: Option<&Value<B>>,
+        operands: &Operands<B>,
     ) -> Result<Direction<B>, OpError> {
+        let Operands { weight, recurrence, bias, peepholes, .. } = operands;
         let rows = self.cell.gates() * self.hidden;
         let part = |value: &Value<B>, dims: &[usize], what| {
             let given = value.dims();
@@ -235,8 +255,6 @@ impl Layer {
         part.reshape(dims).into_float(ctx, "the state")
     }
 
-    /// The whole sequence [steps, 1, batch, hidden], the last hidden state and
-    /// the last cell state [1, batch, hidden].
     fn walk<B: Kernels>(
         &self,
         ctx: &Context<B>,
@@ -244,7 +262,7 @@ impl Layer {
         direction: &Direction<B>,
         (mut hidden, mut cell): (FloatTensor<B>, FloatTensor<B>),
         backwards: bool,
-    ) -> Result<(Value<B>, Value<B>, Value<B>), OpError> {
+    ) -> Result<Walked<B>, OpError> {
         let dims = x.dims();
         let steps = dims.first().copied().unwrap_or_default();
         let batch = dims.get(1).copied().unwrap_or_default();
@@ -266,7 +284,8 @@ impl Layer {
             sequence.reverse();
         }
         let last = |t| DeviceTensor::<B>::Float(t).reshape(&[1, batch, self.hidden]).into();
-        Ok((join(ctx, sequence, 0)?, last(hidden), last(cell)))
+        let sequence = join(ctx, sequence, 0)?;
+        Ok(Walked { sequence, hidden: last(hidden), cell: last(cell) })
     }
 
     fn step<B: Kernels>(
@@ -301,7 +320,7 @@ impl Layer {
                     B::float_add(B::float_matmul(B::float_mul(reset, hidden.clone()), weight), bias)
                 };
                 let fresh = B::float_tanh(B::float_add(gate(&product, 2), inner));
-                let kept = B::float_mul(update.clone(), B::float_sub(hidden, fresh.clone()));
+                let kept = B::float_mul(update, B::float_sub(hidden, fresh.clone()));
                 (B::float_add(fresh, kept), cell)
             }
             Cell::Lstm => {
@@ -322,5 +341,70 @@ impl Layer {
                 (B::float_mul(output, B::float_tanh(cell.clone())), cell)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, f32s};
+
+    /// One unit, one input, two steps.
+    fn case(operator: &str, gates: usize) -> Case {
+        let x = f32s(&[2, 1, 1], &[1., 2.]);
+        let weight = f32s(&[1, gates, 1], &vec![0.5; gates]);
+        let recurrence = f32s(&[1, gates, 1], &vec![0.25; gates]);
+        Case::of(operator, [x, weight, recurrence]).int("hidden_size", 1)
+    }
+
+    #[test]
+    fn a_plain_layer_feeds_its_state_back() {
+        let h1 = 0.5f32.tanh();
+        let h2 = (1. + 0.25 * h1).tanh();
+        let last = f32s(&[1, 1, 1], &[h2]);
+        case("RNN", 1).gives([f32s(&[2, 1, 1, 1], &[h1, h2]), last]);
+        let (b1, b2) = (1f32.tanh(), (0.5 + 0.25 * 1f32.tanh()).tanh());
+        case("RNN", 1)
+            .string("direction", "reverse")
+            .gives([f32s(&[2, 1, 1, 1], &[b2, b1]), f32s(&[1, 1, 1], &[b2])]);
+    }
+
+    #[test]
+    fn an_lstm_keeps_a_cell() {
+        let sigmoid = |x: f32| 1. / (1. + (-x).exp());
+        let step = |x: f32, h: f32, c: f32| {
+            let sum = 0.5 * x + 0.25 * h;
+            let c = sigmoid(sum) * c + sigmoid(sum) * sum.tanh();
+            (sigmoid(sum) * c.tanh(), c)
+        };
+        let (h1, c1) = step(1., 0., 0.);
+        let (h2, c2) = step(2., h1, c1);
+        case("LSTM", 4).gives([
+            f32s(&[2, 1, 1, 1], &[h1, h2]),
+            f32s(&[1, 1, 1], &[h2]),
+            f32s(&[1, 1, 1], &[c2]),
+        ]);
+    }
+
+    #[test]
+    fn a_gru_mixes_old_and_new() {
+        let sigmoid = |x: f32| 1. / (1. + (-x).exp());
+        let step = |x: f32, h: f32| {
+            let gate = sigmoid(0.5 * x + 0.25 * h);
+            let fresh = (0.5 * x + 0.25 * gate * h).tanh();
+            (1. - gate) * fresh + gate * h
+        };
+        let h1 = step(1., 0.);
+        let h2 = step(2., h1);
+        let wanted = [f32s(&[2, 1, 1, 1], &[h1, h2]), f32s(&[1, 1, 1], &[h2])];
+        case("GRU", 3).gives(wanted.clone());
+        case("GRU", 3).int("linear_before_reset", 1).gives(wanted);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        case("LSTM", 3).fails("the weights");
+        case("LSTM", 4).string("direction", "sideways").fails("not a known direction");
+        case("LSTM", 4).float("clip", 1.).fails("clip");
+        Case::of("RNN", vec![f32s(&[1], &[1.]); 3]).int("hidden_size", 1).fails("the operand");
     }
 }

@@ -176,3 +176,71 @@ fn repeat<B: Kernels>(
     }
     Ok(tensor.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    #[test]
+    fn shapes_are_read_whole_or_in_part() {
+        let x = counting(&[2, 3, 4]);
+        Case::of("Shape", [x.clone()]).gives([i64s(&[3], &[2, 3, 4])]);
+        Case::of("Shape", [x.clone()]).int("start", -2).gives([i64s(&[2], &[3, 4])]);
+        Case::of("Shape", [x.clone()]).int("end", 99).int("start", 1).gives([i64s(&[2], &[3, 4])]);
+        Case::of("Shape", [x.clone()]).int("start", 2).int("end", 1).gives([i64s(&[0], &[])]);
+        Case::of("Size", [x]).gives([i64s(&[], &[24])]);
+    }
+
+    #[test]
+    fn reshape_copies_sizes_and_infers_one() {
+        let x = counting(&[2, 3]);
+        let flat = f32s(&[3, 2], &[1., 2., 3., 4., 5., 6.]);
+        let to = |target: &[i64]| Case::of("Reshape", [x.clone(), i64s(&[target.len()], target)]);
+        to(&[3, -1]).gives([flat.clone()]);
+        to(&[0, -1, 1]).gives([counting(&[2, 3, 1])]);
+        to(&[4, -1]).fails("shape [2, 3] cannot become [4, -1]");
+        to(&[-1, -1]).fails("cannot become");
+        to(&[7]).fails("cannot become");
+        to(&[i64::MAX, i64::MAX]).fails("cannot become");
+        Case::of("Reshape", [x.clone()]).opset(1).ints("shape", &[3, 2]).gives([flat]);
+        let nothing = f32s(&[0, 3], &[]);
+        Case::of("Reshape", [nothing, i64s(&[2], &[7, 0])])
+            .int("allowzero", 1)
+            .gives([f32s(&[7, 0], &[])]);
+    }
+
+    #[test]
+    fn flatten_makes_two_dimensions() {
+        let x = counting(&[2, 3, 2]);
+        for (axis, dims) in [(0, [1, 12]), (1, [2, 6]), (-1, [6, 2]), (3, [12, 1])] {
+            Case::of("Flatten", [x.clone()]).int("axis", axis).gives([counting(&dims)]);
+        }
+    }
+
+    #[test]
+    fn ones_come_and_go_by_attribute_or_input() {
+        let x = counting(&[1, 3, 1]);
+        Case::of("Squeeze", [x.clone()]).gives([counting(&[3])]);
+        Case::of("Squeeze", [x.clone(), i64s(&[1], &[-1])]).gives([counting(&[1, 3])]);
+        Case::of("Squeeze", [x.clone()]).opset(11).ints("axes", &[0]).gives([counting(&[3, 1])]);
+        Case::of("Squeeze", [x, i64s(&[1], &[1])]).fails("not of size one");
+        let x = counting(&[3]);
+        Case::of("Unsqueeze", [x.clone(), i64s(&[2], &[0, -1])]).gives([counting(&[1, 3, 1])]);
+        Case::of("Unsqueeze", [x.clone()]).opset(11).ints("axes", &[1]).gives([counting(&[3, 1])]);
+        Case::of("Unsqueeze", [x, i64s(&[1], &[5])]).fails("axis 5");
+    }
+
+    #[test]
+    fn expand_and_tile_repeat() {
+        let x = counting(&[2, 1]);
+        Case::of("Expand", [x.clone(), i64s(&[3], &[2, 1, 2])])
+            .gives([f32s(&[2, 2, 2], &[1., 1., 2., 2., 1., 1., 2., 2.])]);
+        Case::of("Expand", [x.clone(), i64s(&[1], &[1 << 40])]).fails("limit");
+        Case::of("Tile", [x.clone(), i64s(&[2], &[2, 2])])
+            .gives([f32s(&[4, 2], &[1., 1., 2., 2., 1., 1., 2., 2.])]);
+        Case::of("Tile", [x, i64s(&[2], &[0, 2])]).gives([f32s(&[0, 2], &[])]);
+        let deep = counting(&[1, 1, 1, 2000]);
+        let twice: Vec<f32> = deep.as_slice::<f32>().unwrap().repeat(2);
+        Case::of("Tile", [deep, i64s(&[4], &[1, 2, 1, 1])]).gives([f32s(&[1, 2, 1, 2000], &twice)]);
+    }
+}

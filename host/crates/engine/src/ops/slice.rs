@@ -82,14 +82,13 @@ impl Range {
         let from_end = |v: i64| if v < 0 { v.saturating_add(size) } else { v };
         let (start, end) = (from_end(start), from_end(end));
         // Backwards, -1 stands for before the first entry.
-        let (start, end, length) = if step > 0 {
+        let (start, length) = if step > 0 {
             let (start, end) = (start.clamp(0, size), end.clamp(0, size));
-            (start, end, end - start)
+            (start, end - start)
         } else {
             let (start, end) = (start.clamp(-1, size - 1), end.clamp(-1, size - 1));
-            (start, end, start - end)
+            (start, start - end)
         };
-        let _ = end;
         let count = length.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
         Ok(Self {
             start: usize::try_from(start).unwrap_or_default(),
@@ -145,6 +144,27 @@ fn slice<B: Kernels>(ctx: &Context<B>, x: Value<B>, ranges: &[Range]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Case, counting, f32s, i64s};
+
+    #[test]
+    fn slices_come_from_attributes_or_inputs() {
+        let x = counting(&[2, 4]);
+        Case::of("Slice", [x.clone()])
+            .opset(9)
+            .ints("starts", &[1, -2])
+            .ints("ends", &[9, 9])
+            .gives([f32s(&[1, 2], &[7., 8.])]);
+        let list = |v: &[i64]| i64s(&[v.len()], v);
+        Case::of("Slice", [x.clone(), list(&[-1]), list(&[i64::MIN]), list(&[1]), list(&[-2])])
+            .gives([f32s(&[2, 2], &[4., 2., 8., 6.])]);
+        Case::of("Slice", [x.clone(), list(&[3]), list(&[1]), list(&[1])])
+            .gives([f32s(&[2, 0], &[])]);
+        Case::of("Slice", [list(&[1, 2, 3, 4]), list(&[1]), list(&[3])]).gives([list(&[2, 3])]);
+        Case::of("Slice", [x.clone(), list(&[0]), list(&[1]), list(&[2])]).fails("axis 2");
+        Case::of("Slice", [x.clone(), list(&[0]), list(&[1]), list(&[0]), list(&[0])])
+            .fails("a step cannot be 0");
+        Case::of("Slice", [x, list(&[0, 0]), list(&[1])]).fails("not of one length");
+    }
 
     #[test]
     fn ranges_clamp_and_walk_backwards() {

@@ -294,3 +294,83 @@ fn space_to_depth<B: Kernels>(
     let moved = permute(ctx, x.reshape(split), &[0, 3, 5, 1, 2, 4])?;
     Ok(vec![moved.reshape(vec![n, c * block * block, h / block, w / block])])
 }
+
+#[cfg(test)]
+mod tests {
+    use ingle_types::Tensor;
+
+    use crate::testing::{Case, bools, counting, f32s, i64s, tensor};
+
+    #[test]
+    fn casts_keep_what_the_type_can_hold() {
+        let x = f32s(&[4], &[-1.7, 0., 2.5, 300.]);
+        let to = |element: i64| Case::of("Cast", [x.clone()]).int("to", element);
+        to(7).gives([i64s(&[4], &[-1, 0, 2, 300])]);
+        to(9).gives([bools(&[4], &[1, 0, 1, 1])]);
+        to(11).gives([tensor(&[4], &[f64::from(-1.7f32), 0., 2.5, 300.])]);
+        to(8).fails("this element type is not supported");
+        let large: Vec<i64> = (0..3000).collect();
+        let narrow: Vec<i32> = (0..3000).collect();
+        Case::of("Cast", [i64s(&[3000], &large)]).int("to", 6).gives([tensor(&[3000], &narrow)]);
+        Case::of("CastLike", [i64s(&[2], &[1, 2]), f32s(&[1], &[0.])])
+            .gives([f32s(&[2], &[1., 2.])]);
+    }
+
+    #[test]
+    fn parts_are_joined_along_an_axis() {
+        let (a, b) = (counting(&[2, 1]), f32s(&[2, 2], &[5., 6., 7., 8.]));
+        Case::of("Concat", [a.clone(), b.clone()])
+            .int("axis", -1)
+            .gives([f32s(&[2, 3], &[1., 5., 6., 2., 7., 8.])]);
+        Case::of("Concat", [i64s(&[1], &[1]), i64s(&[0], &[]), i64s(&[2], &[2, 3])])
+            .int("axis", 0)
+            .gives([i64s(&[3], &[1, 2, 3])]);
+        Case::of("Concat", [a, b]).int("axis", 0).fails("differ outside of the axis");
+        Case::of("Concat", [counting(&[1])]).fails("\"axis\" is missing");
+    }
+
+    #[test]
+    fn a_tensor_is_split_by_sizes_or_evenly() {
+        let x = counting(&[5, 1]);
+        let part = |values: &[f32]| f32s(&[values.len(), 1], values);
+        let thirds: [Tensor; 3] = [part(&[1., 2.]), part(&[3., 4.]), part(&[5.])];
+        Case::of("Split", [x.clone()]).opset(18).int("num_outputs", 3).gives(thirds);
+        Case::of("Split", [x.clone(), i64s(&[2], &[1, 4])])
+            .gives([part(&[1.]), part(&[2., 3., 4., 5.])]);
+        Case::of("Split", [x.clone()])
+            .opset(11)
+            .ints("split", &[5, 0])
+            .gives([part(&[1., 2., 3., 4., 5.]), part(&[])]);
+        Case::of("Split", [x, i64s(&[1], &[4])]).fails("sizes to split into");
+    }
+
+    #[test]
+    fn axes_are_permuted() {
+        let x = counting(&[1, 2, 3]);
+        let turned = [1., 4., 2., 5., 3., 6.];
+        Case::of("Transpose", [x.clone()]).gives([f32s(&[3, 2, 1], &turned)]);
+        Case::of("Transpose", [x.clone()])
+            .ints("perm", &[0, 2, 1])
+            .gives([f32s(&[1, 3, 2], &turned)]);
+        Case::of("Transpose", [i64s(&[2, 2], &[1, 2, 3, 4])]).gives([i64s(&[2, 2], &[1, 3, 2, 4])]);
+        Case::of("Transpose", [x]).ints("perm", &[0, 1, 1]).fails("no permutation");
+    }
+
+    #[test]
+    fn channels_and_blocks_change_places() {
+        let x = counting(&[1, 4, 1, 1]);
+        let block = f32s(&[1, 1, 2, 2], &[1., 2., 3., 4.]);
+        let case = Case::of("DepthToSpace", [x.clone()]).int("blocksize", 2);
+        case.gives([block.clone()]);
+        Case::of("SpaceToDepth", [block]).int("blocksize", 2).gives([x]);
+        Case::of("DepthToSpace", [counting(&[1, 3, 1, 1])]).int("blocksize", 2).fails("block size");
+    }
+
+    #[test]
+    fn dropout_passes_its_operand() {
+        let x = counting(&[2, 1]);
+        Case::of("Dropout", [x.clone()]).gives([x.clone(), bools(&[2, 1], &[1, 1])]);
+        Case::of("Dropout", [x.clone()]).opset(9).float("ratio", 0.9).gives([x.clone()]);
+        Case::of("Dropout", [x, f32s(&[], &[0.5]), bools(&[], &[1])]).fails("training mode");
+    }
+}

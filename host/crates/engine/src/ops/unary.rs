@@ -98,3 +98,48 @@ fn any_with<B: Kernels>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Case, f32s, i64s};
+
+    /// On the host, for few elements, and on the device, for many.
+    #[track_caller]
+    fn check(operator: &str, x: [f32; 3], y: [f32; 3]) {
+        for times in [1, 100] {
+            let dims = [3 * times, 1];
+            Case::of(operator, [f32s(&dims, &x.repeat(times))])
+                .gives([f32s(&dims, &y.repeat(times))]);
+        }
+        Case::of(operator, [f32s(&[3], &x)]).gives([f32s(&[3], &y)]);
+    }
+
+    #[test]
+    fn functions_have_their_values() {
+        check("Sqrt", [0., 4., 5.], [0., 2., 2.236_068]);
+        check("Exp", [0., 1., -1.], [1., 2.718_281_7, 0.367_879_45]);
+        check("Log", [1., 3., 20.], [0., 1.098_612_3, 2.995_732_3]);
+        check("Reciprocal", [1., 2., -4.], [1., 0.5, -0.25]);
+        check("Tanh", [0., 1., -2.], [0., 0.761_594_2, -0.964_027_6]);
+        check("Erf", [0., 1., -0.5], [0., 0.842_700_8, -0.520_499_9]);
+        check("Sin", [0., 1., -2.], [0., 0.841_471, -0.909_297_4]);
+        check("Atan", [0., 3., -2.], [0., 1.249_045_8, -1.107_148_7]);
+    }
+
+    #[test]
+    fn rounding_prefers_even_numbers() {
+        check("Round", [0.5, 1.5, -2.5], [0., 2., -2.]);
+        check("Floor", [1.5, -1.5, 2.], [1., -2., 2.]);
+        check("Ceil", [1.5, -1.5, 2.], [2., -1., 2.]);
+    }
+
+    #[test]
+    fn signs_are_those_of_the_operand() {
+        check("Neg", [1., -2., 0.], [-1., 2., 0.]);
+        check("Abs", [1., -2., 0.], [1., 2., 0.]);
+        check("Sign", [3., -2., 0.], [1., -1., 0.]);
+        Case::of("Abs", [i64s(&[2], &[-3, 3])]).gives([i64s(&[2], &[3, 3])]);
+        Case::of("Neg", [i64s(&[1500], &[7; 1500])]).gives([i64s(&[1500], &[-7; 1500])]);
+        Case::of("Sqrt", [i64s(&[1], &[4])]).fails("float tensor");
+    }
+}

@@ -1,0 +1,238 @@
+//! Small models for tests, and the harness of the operators' golden tests.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use ingle_types::{DType, Element, Limits, Shape, Tensor, TensorMap};
+use prost::Message;
+
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::DataType;
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::*;
+use crate::{DeviceChoice, Engine, LoadError, NoExternalData, Program};
+
+pub(crate) fn tensor<T: Element>(dims: &[usize], values: &[T]) -> Tensor {
+    Tensor::from_slice(dims, values).unwrap()
+}
+
+pub(crate) fn f32s(dims: &[usize], values: &[f32]) -> Tensor {
+    tensor(dims, values)
+}
+
+pub(crate) fn i64s(dims: &[usize], values: &[i64]) -> Tensor {
+    tensor(dims, values)
+}
+
+pub(crate) fn bools(dims: &[usize], values: &[u8]) -> Tensor {
+    Tensor::dense(DType::Bool, Shape::new(dims).unwrap(), values.to_vec()).unwrap()
+}
+
+/// 1, 2, 3... in shape `dims`.
+pub(crate) fn counting(dims: &[usize]) -> Tensor {
+    let count: usize = dims.iter().product();
+    f32s(dims, &(1..=count).map(|v| v as f32).collect::<Vec<_>>())
+}
+
+pub(crate) fn element_of(dtype: DType) -> DataType {
+    match dtype {
+        DType::F32 => DataType::Float,
+        DType::F64 => DataType::Double,
+        DType::F16 => DataType::Float16,
+        DType::BF16 => DataType::Bfloat16,
+        DType::U8 => DataType::Uint8,
+        DType::I8 => DataType::Int8,
+        DType::U16 => DataType::Uint16,
+        DType::I16 => DataType::Int16,
+        DType::I32 => DataType::Int32,
+        DType::I64 => DataType::Int64,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
+        DType::Bool => DataType::Bool,
+        DType::Bytes => DataType::String,
+    }
+}
+
+/// A declared input or output; -1 = any size.
+pub(crate) fn info(name: &str, dtype: DType, dims: Option<&[i64]>) -> ValueInfoProto {
+    let dim = |&size: &i64| Dimension { value: Some(dimension::Value::DimValue(size)) };
+    let shape = dims.map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let tensor = type_proto::Tensor { elem_type: element_of(dtype).into(), shape };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value }) }
+}
+
+pub(crate) fn initializer(name: &str, tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: tensor.dims().iter().map(|&d| d as i64).collect(),
+        data_type: element_of(tensor.dtype()).into(),
+        raw_data: tensor.bytes().unwrap().clone(),
+        ..TensorProto::default()
+    }
+}
+
+/// An empty name leaves an input or output out.
+pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    NodeProto {
+        op_type: operator.into(),
+        input: list(inputs),
+        output: list(outputs),
+        ..NodeProto::default()
+    }
+}
+
+pub(crate) fn model(graph: GraphProto, opset: i64) -> ModelProto {
+    ModelProto {
+        ir_version: 8,
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
+        ..ModelProto::default()
+    }
+}
+
+pub(crate) fn load(model: &ModelProto) -> Result<Program, LoadError> {
+    let engine = Engine::new(DeviceChoice::Cpu).unwrap();
+    engine.load(&model.encode_to_vec(), &NoExternalData, &Limits::default())
+}
+
+/// An error with all that it was caused by.
+pub(crate) fn full_text(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", full_text(source)),
+        None => error.to_string(),
+    }
+}
+
+/// One node, its inputs, and what it must give.
+#[derive(Clone)]
+pub(crate) struct Case {
+    node: NodeProto,
+    inputs: Vec<Option<Tensor>>,
+    opset: i64,
+}
+
+impl Case {
+    pub(crate) fn of(operator: &str, inputs: impl IntoIterator<Item = Tensor>) -> Self {
+        let inputs: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
+        Self { node: node(operator, &[], &[]), inputs, opset: 17 }
+    }
+
+    /// Leaves out the input at `index`.
+    pub(crate) fn without(mut self, index: usize) -> Self {
+        self.inputs.insert(index, None);
+        self
+    }
+
+    pub(crate) fn opset(mut self, opset: i64) -> Self {
+        self.opset = opset;
+        self
+    }
+
+    fn with(mut self, name: &str, kind: AttributeType, attribute: AttributeProto) -> Self {
+        let name = name.to_owned();
+        self.node.attribute.push(AttributeProto { name, r#type: kind.into(), ..attribute });
+        self
+    }
+
+    pub(crate) fn int(self, name: &str, i: i64) -> Self {
+        self.with(name, AttributeType::Int, AttributeProto { i, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn float(self, name: &str, f: f32) -> Self {
+        self.with(name, AttributeType::Float, AttributeProto { f, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn ints(self, name: &str, ints: &[i64]) -> Self {
+        let ints = ints.to_vec();
+        self.with(name, AttributeType::Ints, AttributeProto { ints, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn string(self, name: &str, s: &str) -> Self {
+        let s = Bytes::copy_from_slice(s.as_bytes());
+        self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn tensor(self, name: &str, tensor: &Tensor) -> Self {
+        let t = Some(initializer("", tensor));
+        self.with(name, AttributeType::Tensor, AttributeProto { t, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn graph(self, name: &str, graph: GraphProto) -> Self {
+        let g = Some(graph);
+        self.with(name, AttributeType::Graph, AttributeProto { g, ..AttributeProto::default() })
+    }
+
+    /// Checks the outputs twice: with the inputs in the request, and with the
+    /// inputs as weights, which computes the node while it is loaded.
+    #[track_caller]
+    pub(crate) fn gives(&self, wanted: impl IntoIterator<Item = Tensor>) {
+        let wanted: Vec<Tensor> = wanted.into_iter().collect();
+        for constant in [false, true] {
+            let given = match self.run(constant, &wanted) {
+                Ok(given) => given,
+                Err(error) => panic!("constant {constant}: {error}"),
+            };
+            for (given, wanted) in given.iter().zip(&wanted) {
+                assert_close(given, wanted, constant);
+            }
+        }
+    }
+
+    /// Checks that the node is refused, at load or in the run, with this text.
+    #[track_caller]
+    pub(crate) fn fails(&self, text: &str) {
+        match self.run(false, &[f32s(&[], &[0.0])]) {
+            Ok(given) => panic!("it gave {given:?}"),
+            Err(error) => {
+                assert!(error.contains(text), "{error}");
+                assert!(error.contains(&self.node.op_type), "{error}");
+            }
+        }
+    }
+
+    fn run(&self, constant: bool, wanted: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let mut graph = GraphProto::default();
+        let mut request = TensorMap::new();
+        let mut node = self.node.clone();
+        for (i, input) in self.inputs.iter().enumerate() {
+            let Some(input) = input else {
+                node.input.push(String::new());
+                continue;
+            };
+            let name = format!("x{i}");
+            node.input.push(name.clone());
+            if constant {
+                graph.initializer.push(initializer(&name, input));
+            } else {
+                graph.input.push(info(&name, input.dtype(), None));
+                request.insert(name, input.clone());
+            }
+        }
+        for (i, wanted) in wanted.iter().enumerate() {
+            let name = format!("y{i}");
+            node.output.push(name.clone());
+            graph.output.push(info(&name, wanted.dtype(), None));
+        }
+        graph.node.push(node);
+        let program = load(&model(graph, self.opset)).map_err(|e| full_text(&e))?;
+        let answer = program.run(&request, &[]).map_err(|e| full_text(&e))?;
+        Ok(answer.into_values().collect())
+    }
+}
+
+#[track_caller]
+fn assert_close(given: &Tensor, wanted: &Tensor, constant: bool) {
+    let context = format!("constant {constant}: {given:?} instead of {wanted:?}");
+    assert_eq!((given.dtype(), given.dims()), (wanted.dtype(), wanted.dims()), "{context}");
+    if wanted.dtype() != DType::F32 {
+        assert_eq!(given.bytes(), wanted.bytes(), "{context}");
+        return;
+    }
+    let (given, wanted) = (given.as_slice::<f32>().unwrap(), wanted.as_slice::<f32>().unwrap());
+    for (a, b) in given.iter().zip(wanted.iter()) {
+        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+        assert!(same, "{context}: {a} instead of {b} in {given:?}");
+    }
+}
