@@ -224,10 +224,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let workers = workers(0);
+        let workers = workers(1);
         let release = occupy(&workers);
-        assert_eq!(workers.run(Deadline::NONE, || ()).await, Err(QueueError::Full { length: 0 }));
+        let waiting = workers.submit(Deadline::NONE, || 7).unwrap();
+        assert_eq!(workers.run(Deadline::NONE, || ()).await, Err(QueueError::Full { length: 1 }));
         drop(release);
+        assert_eq!(waiting.await, Ok(7));
     }
 
     #[tokio::test]

@@ -392,6 +392,7 @@ mod tests {
             v.observe(listing(&[version]), true);
             settle(&mut v, &[]);
         }
+        v.observe(listing(&[99]), true);
         assert_eq!(v.status(|()| String::new()).len(), ENDED_KEPT + 1);
     }
 }
