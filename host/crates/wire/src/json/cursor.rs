@@ -30,6 +30,18 @@ impl Token<'_> {
     }
 }
 
+/// The bytes that numbers are made of, NaN and Infinity among them.
+const IN_NUMBER: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] =
+            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'+' | b'.');
+        byte += 1;
+    }
+    table
+};
+
 /// A place in a text that [`super::scan`] has passed. Over other text it stops
 /// early, but nothing worse.
 #[derive(Clone, Copy, Debug)]
@@ -91,12 +103,7 @@ impl<'a> Cursor<'a> {
 
     fn number(&mut self) -> Token<'a> {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let length = rest
-            .iter()
-            .position(
-                |b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'a'..=b'z' | b'A'..=b'Z'),
-            )
-            .unwrap_or(rest.len());
+        let length = rest.iter().take_while(|byte| IN_NUMBER[usize::from(**byte)]).count();
         if length == 0 {
             self.at = self.text.len();
             return Token::End;
@@ -121,21 +128,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The bytes that the value here stands for, if it is an object with the single
-    /// member `b64` and that a string; then the cursor is behind it.
-    pub(crate) fn base64(&mut self) -> Option<&'a [u8]> {
-        let mut ahead = *self;
+    /// The string in an object here that has the single member `b64`, and the place
+    /// behind the object.
+    pub(crate) fn base64(self) -> Option<(&'a [u8], Self)> {
+        let mut ahead = self;
         let (Token::ObjectOpen, Token::String(key)) = (ahead.token(), ahead.token()) else {
             return None;
         };
         let (Token::String(value), Token::ObjectClose) = (ahead.token(), ahead.token()) else {
             return None;
         };
-        if super::unescape(key).as_ref() != b"b64" {
-            return None;
-        }
-        *self = ahead;
-        Some(value)
+        (super::unescape(key).as_ref() == b"b64").then_some((value, ahead))
     }
 
     /// The value as messages quote it: one line, cut at `limit` bytes.

@@ -30,19 +30,23 @@ impl Number<'_> {
             [b'-', digits @ ..] => (true, digits),
             digits => (false, digits),
         };
+        // 19 digits fit 64 bits.
+        if digits.len() > 20 {
+            return None;
+        }
         let (mut mantissa, mut scale, mut integer) = (0u64, 0usize, true);
         for &byte in digits {
             match byte {
                 b'0'..=b'9' => {
-                    mantissa = mantissa * 10 + u64::from(byte - b'0');
+                    mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
                     scale += usize::from(!integer);
                 }
                 b'.' => integer = false,
                 _ => return None,
             }
-            if mantissa > 1 << 53 {
-                return None;
-            }
+        }
+        if mantissa > 1 << 53 || (integer && digits.len() > 19) {
+            return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "at most 53 bits")]
         let value = mantissa as f64 / POWERS.get(scale)?;

@@ -252,9 +252,29 @@ impl Scanner<'_> {
             b't' => self.literal(b"true")?,
             b'f' => self.literal(b"false")?,
             b']' | b'}' | b',' | b':' | 0 => return Err(state.fault().at(self.at)),
-            _ => self.at = number::scan(self.text, self.at)?,
+            _ => return self.numbers(),
         }
         Ok(self.nesting.after_value())
+    }
+
+    /// A number, and in a list those after it: most of what is ever read.
+    fn numbers(&mut self) -> Result<State, SyntaxError> {
+        let after = self.nesting.after_value();
+        loop {
+            self.at = number::scan(self.text, self.at)?;
+            if after != State::Element {
+                return Ok(after);
+            }
+            self.space();
+            if self.peek() != b',' {
+                return Ok(State::Element);
+            }
+            self.at += 1;
+            self.space();
+            if !matches!(self.peek(), b'0'..=b'9' | b'-') {
+                return Ok(State::ElementComma);
+            }
+        }
     }
 
     fn literal(&mut self, word: &[u8]) -> Result<(), SyntaxError> {

@@ -103,3 +103,21 @@ async fn a_client_that_goes_away_frees_its_request() {
     let counted = r#"model="slow",api="Predict",entrypoint="REST",code="CANCELLED"} 1"#;
     assert!(text.contains(counted), "{text}");
 }
+
+#[tokio::test]
+async fn a_call_that_is_reset_frees_its_request_and_not_its_connection() {
+    let (gate, server) = Gate::server(Limits::default()).await;
+    let mut client = server.predictions().await;
+    let mut other = client.clone();
+    let request = || predict(spec("slow"), &[("x", one(&[1.0]))]);
+    let call = tokio::spawn(async move { client.predict(request()).await });
+    gate.wait_for(1).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    let counted = r#"model="slow",api="Predict",entrypoint="GRPC",code="CANCELLED"} 1"#;
+    while !server.wire.metrics.render().contains(counted) {
+        tokio::task::yield_now().await;
+    }
+    gate.go.add_permits(1);
+    assert!(other.predict(request()).await.is_ok());
+}

@@ -105,6 +105,7 @@ async fn each_failure_has_its_status_and_the_connection_lives_on() {
     for (code, status) in codes {
         let answer = http.predict(code.name(), "{\"inputs\":1}").await;
         assert_eq!((answer.status, answer.error()), (status, "as told".to_owned()), "{code}");
+        assert_eq!(answer.head.contains("retry-after: 1"), matches!(status, 429 | 503), "{code}");
     }
     let answer = http.predict("panic", "{\"inputs\":1}").await;
     assert_eq!((answer.status, answer.error()), (500, "internal error".to_owned()));

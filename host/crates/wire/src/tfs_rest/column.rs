@@ -15,7 +15,7 @@ pub(super) fn read(
 ) -> Result<TensorMap, RequestError> {
     let mut filler = Filler::new(limits);
     let mut tensors = TensorMap::new();
-    let named = matches!(cursor.peek(), Token::ObjectOpen) && { cursor }.base64().is_none();
+    let named = matches!(cursor.peek(), Token::ObjectOpen) && cursor.base64().is_none();
     if named {
         cursor.token();
         while let Token::String(raw) = cursor.token() {

@@ -39,21 +39,20 @@ impl Filler {
         self.sizes.clear();
         let mut rank = None;
         loop {
-            match cursor.peek() {
+            let here = *cursor;
+            match cursor.token() {
                 Token::ArrayOpen => {
-                    cursor.token();
                     self.enter(rank)?;
                     continue;
                 }
                 Token::ArrayClose => {
-                    cursor.token();
-                    let rank = *rank.get_or_insert(self.open.len());
-                    self.leave(rank)?;
+                    rank.get_or_insert(self.open.len());
+                    self.leave()?;
                 }
                 Token::End => break,
-                _ => {
-                    self.check_level(*cursor, *rank.get_or_insert(self.open.len()))?;
-                    elements.read(cursor, &mut self.budget)?;
+                token => {
+                    self.check_level(here, *rank.get_or_insert(self.open.len()))?;
+                    elements.read(token, here, cursor, &mut self.budget)?;
                 }
             }
             match self.open.last_mut() {
@@ -80,10 +79,9 @@ impl Filler {
         Ok(())
     }
 
-    fn leave(&mut self, rank: usize) -> Result<(), ValueError> {
+    fn leave(&mut self) -> Result<(), ValueError> {
         let Some(size) = self.open.pop() else { return Ok(()) };
         let level = self.open.len();
-        debug_assert!(level < rank);
         let Some(expected) = self.sizes.get_mut(level) else { return Ok(()) };
         match *expected {
             None => *expected = Some(size),

@@ -18,7 +18,7 @@ mod value;
 use std::error::Error;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::{CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -137,7 +137,11 @@ fn error(status: StatusCode, message: &str) -> Response<Reply> {
     let mut body = b"{\n    \"error\": ".to_vec();
     write_string(&mut body, message.as_bytes());
     body.extend_from_slice(b"\n}");
-    with_type(status, JSON, body)
+    let mut response = with_type(status, JSON, body);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Reply> {

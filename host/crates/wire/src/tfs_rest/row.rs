@@ -113,7 +113,7 @@ pub(super) fn read(
 }
 
 /// An object of inputs, and not a string in base64.
-fn is_named(mut cursor: Cursor<'_>) -> bool {
+fn is_named(cursor: Cursor<'_>) -> bool {
     matches!(cursor.peek(), Token::ObjectOpen) && cursor.base64().is_none()
 }
 

@@ -85,21 +85,22 @@ impl Elements {
         }
     }
 
-    /// Reads the value at `cursor`, which is no list.
-    pub(super) fn read(
+    /// Takes `token`, the value at `here`, which is no list; `cursor` is behind it, or
+    /// behind its bracket.
+    pub(super) fn read<'a>(
         &mut self,
-        cursor: &mut Cursor<'_>,
+        token: Token<'a>,
+        here: Cursor<'a>,
+        cursor: &mut Cursor<'a>,
         budget: &mut Budget,
     ) -> Result<(), ValueError> {
-        let here = *cursor;
-        let token = cursor.token();
         let dtype = self.dtype;
         let wrong = || ValueError::Type { value: quote(here), kind: token.type_name(), dtype };
         match (dtype, token) {
             (DType::Bytes, Token::ObjectOpen) => {
-                *cursor = here;
-                let text =
-                    cursor.base64().ok_or_else(|| ValueError::NotBase64 { value: quote(here) })?;
+                let (text, behind) =
+                    here.base64().ok_or_else(|| ValueError::NotBase64 { value: quote(here) })?;
+                *cursor = behind;
                 self.push_blob(decode_base64(text)?, budget)?;
             }
             (_, Token::ObjectOpen) => return Err(wrong()),
