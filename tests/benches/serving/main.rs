@@ -1,7 +1,7 @@
 //! What serving costs: CPU time of the server a request, against the same work called
 //! natively in this process. Prints the tables of docs/benchmarks.md.
 //!
-//!     cargo bench --bench serving
+//!     cargo test --release --bench serving
 
 mod measure;
 mod native;
