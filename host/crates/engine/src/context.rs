@@ -20,10 +20,11 @@ pub(crate) struct Context<B: Kernels> {
 impl<B: Kernels> Context<B> {
     pub(crate) fn new(device: B::Device, limits: &Limits) -> Self {
         let bool_store = bool_store::<B>(&device);
+        let tensor_bytes = limits.tensor_bytes.min(B::max_tensor_bytes(&device));
         Self {
             device,
             bool_store,
-            tensor_bytes: limits.tensor_bytes,
+            tensor_bytes,
             run_bytes: limits.run_bytes,
             constant_bytes: usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX),
             steps: limits.graph_nodes,

@@ -69,14 +69,19 @@ pub enum LoadError {
     Domain { label: Arc<NodeLabel> },
     #[error("{label} is not supported: unknown operator")]
     Operator { label: Arc<NodeLabel> },
-    #[error("{label}: {source}")]
-    Build { label: Arc<NodeLabel>, source: BuildError },
-    #[error("tensor \"{name}\": {source}")]
-    Literal { name: String, source: LiteralError },
-    #[error("tensor \"{name}\": {source}")]
-    Constant { name: String, source: OpError },
-    #[error("{label} cannot be computed: {source}")]
-    Fold { label: Arc<NodeLabel>, source: OpError },
+    #[error("{label}: {reason}")]
+    Build { label: Arc<NodeLabel>, reason: BuildError },
+    #[error("tensor \"{name}\": {reason}")]
+    Literal { name: String, reason: LiteralError },
+    #[error("tensor \"{name}\": {reason}")]
+    Constant { name: String, reason: OpError },
+    #[error("{label} cannot be computed: {reason}")]
+    Fold {
+        label: Arc<NodeLabel>,
+        reason: OpError,
+        #[source]
+        cause: Option<PanicText>,
+    },
     #[error("the model's constants take {bytes} bytes, above the limit of {limit}")]
     TooManyConstants { bytes: usize, limit: usize },
     #[error("the device {device} is not compiled in")]
@@ -100,9 +105,9 @@ impl LoadError {
             Self::Parts { .. } | Self::Nodes { .. } | Self::TooManyConstants { .. } => {
                 Code::ResourceExhausted
             }
-            Self::Build { source, .. } => source.code(),
-            Self::Literal { source, .. } => source.code(),
-            Self::Constant { source, .. } | Self::Fold { source, .. } => source.code(),
+            Self::Build { reason, .. } => reason.code(),
+            Self::Literal { reason, .. } => reason.code(),
+            Self::Constant { reason, .. } | Self::Fold { reason, .. } => reason.code(),
             Self::Panicked { .. } => Code::Internal,
             Self::Decode(_)
             | Self::Group
@@ -135,18 +140,18 @@ pub enum BuildError {
     Inputs { given: usize, least: usize, most: usize },
     #[error("it has {given} outputs, but this operator makes at most {most}")]
     Outputs { given: usize, most: usize },
-    #[error("attribute \"{name}\": {source}")]
-    Literal { name: String, source: LiteralError },
-    #[error("attribute \"{name}\": {source}")]
-    Graph { name: &'static str, source: Box<LoadError> },
+    #[error("attribute \"{name}\": {reason}")]
+    Literal { name: String, reason: LiteralError },
+    #[error("attribute \"{name}\": {reason}")]
+    Graph { name: &'static str, reason: Box<LoadError> },
 }
 
 impl BuildError {
     pub fn code(&self) -> Code {
         match self {
             Self::Unsupported { .. } | Self::Outputs { .. } => Code::Unimplemented,
-            Self::Literal { source, .. } => source.code(),
-            Self::Graph { source, .. } => source.code(),
+            Self::Literal { reason, .. } => reason.code(),
+            Self::Graph { reason, .. } => reason.code(),
             _ => Code::InvalidArgument,
         }
     }
@@ -185,8 +190,8 @@ pub enum OpError {
     Unsupported { what: &'static str },
     #[error("the device cannot compute with {dtype} elements")]
     DeviceDType { dtype: DType },
-    #[error("{label}: {source}")]
-    Inner { label: Arc<NodeLabel>, source: Box<OpError> },
+    #[error("{label}: {reason}")]
+    Inner { label: Arc<NodeLabel>, reason: Box<OpError> },
     #[error("the device failed")]
     Device { source: PanicText },
 }
@@ -199,8 +204,17 @@ impl OpError {
             }
             Self::Unsupported { .. } | Self::DeviceDType { .. } => Code::Unimplemented,
             Self::Device { .. } => Code::Internal,
-            Self::Inner { source, .. } => source.code(),
+            Self::Inner { reason, .. } => reason.code(),
             _ => Code::InvalidArgument,
+        }
+    }
+
+    /// What the device said, for the log.
+    pub(crate) fn device_text(&self) -> Option<PanicText> {
+        match self {
+            Self::Device { source } => Some(source.clone()),
+            Self::Inner { reason, .. } => reason.device_text(),
+            _ => None,
         }
     }
 }
@@ -212,10 +226,15 @@ pub enum RunError {
     Signature(#[from] SignatureError),
     #[error("input \"{name}\" is larger than the limit of {limit} bytes")]
     InputSize { name: String, limit: usize },
-    #[error("input {index}: {source}")]
-    Input { index: usize, source: OpError },
-    #[error("{label}: {source}")]
-    Node { label: Arc<NodeLabel>, source: OpError },
+    #[error("input \"{name}\": {reason}")]
+    Input { name: String, reason: OpError },
+    #[error("{label}: {reason}")]
+    Node {
+        label: Arc<NodeLabel>,
+        reason: OpError,
+        #[source]
+        cause: Option<PanicText>,
+    },
     #[error("output \"{name}\" is {given} although the model declares {declared}")]
     OutputType { name: String, declared: DType, given: DType },
     #[error("output \"{name}\" could not be read")]
@@ -231,9 +250,8 @@ impl RunError {
         match self {
             Self::Signature(_) => Code::InvalidArgument,
             Self::InputSize { .. } => Code::ResourceExhausted,
-            Self::Input { source, .. }
-            | Self::Node { source, .. }
-            | Self::Output { source, .. } => source.code(),
+            Self::Input { reason, .. } | Self::Node { reason, .. } => reason.code(),
+            Self::Output { source, .. } => source.code(),
             Self::OutputType { .. } | Self::Tensor { .. } | Self::Panicked { .. } => Code::Internal,
         }
     }

@@ -31,8 +31,8 @@ pub enum ExternalDataError {
     Refused,
     #[error("there is no such file in the bundle")]
     NotFound,
-    #[error("the file could not be read")]
-    Read(#[source] std::io::Error),
+    #[error("the file could not be read: {0}")]
+    Read(std::io::Error),
 }
 
 impl ExternalDataError {

@@ -30,8 +30,8 @@ pub enum LiteralError {
         "external data \"{location}\": bytes {offset}+{length} are outside of its {size} bytes"
     )]
     ExternalRange { location: String, offset: usize, length: usize, size: usize },
-    #[error("external data \"{location}\": {source}")]
-    External { location: String, source: ExternalDataError },
+    #[error("external data \"{location}\": {reason}")]
+    External { location: String, reason: ExternalDataError },
 }
 
 impl LiteralError {
@@ -39,7 +39,7 @@ impl LiteralError {
         match self {
             Self::Element { .. } => Code::Unimplemented,
             Self::TooLarge { .. } => Code::ResourceExhausted,
-            Self::External { source, .. } => source.code(),
+            Self::External { reason, .. } => reason.code(),
             _ => Code::InvalidArgument,
         }
     }
@@ -110,7 +110,7 @@ impl Literals<'_> {
         let file = self
             .external
             .read(location)
-            .map_err(|source| LiteralError::External { location: location.to_owned(), source })?;
+            .map_err(|reason| LiteralError::External { location: location.to_owned(), reason })?;
         let size = file.len();
         match offset.checked_add(length) {
             Some(end) if end <= size => Ok(file.slice(offset..end)),

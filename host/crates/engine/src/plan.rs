@@ -42,7 +42,7 @@ enum Source {
 /// A step that failed.
 pub(crate) struct StepError {
     pub(crate) label: Arc<NodeLabel>,
-    pub(crate) source: OpError,
+    pub(crate) reason: OpError,
 }
 
 impl<B: Kernels> Plan<B> {
@@ -94,7 +94,7 @@ impl<B: Kernels> Plan<B> {
                 at.store(index, Ordering::Relaxed);
             }
             self.step(ctx, step, &mut memory)
-                .map_err(|source| StepError { label: step.label.clone(), source })?;
+                .map_err(|reason| StepError { label: step.label.clone(), reason })?;
         }
         let read = |(i, source): (usize, &Source)| match source {
             _ if !wanted(i) => None,
@@ -118,8 +118,7 @@ impl<B: Kernels> Plan<B> {
             Some(Source::Value { id, last: false }) => memory.get(id),
         };
         let inputs = step.inputs.iter().map(read).collect();
-        let outputs = step.op.run(ctx, Inputs::new(inputs, step.own))?;
-        let mut outputs = outputs.into_iter();
+        let mut outputs = compute(&*step.op, ctx, Inputs::new(inputs, step.own))?.into_iter();
         for id in &step.outputs {
             match (*id, outputs.next()) {
                 (Some(id), Some(value)) => memory.put(id, value),
@@ -155,6 +154,15 @@ impl<B: Kernels> Plan<B> {
         }
         Some(needed)
     }
+}
+
+/// Runs one operator. Scalars are brought to the host.
+fn compute<B: Kernels>(
+    op: &dyn Op<B>,
+    ctx: &Context<B>,
+    inputs: Inputs<B>,
+) -> Result<Vec<Value<B>>, OpError> {
+    op.run(ctx, inputs)?.into_iter().map(|value| value.settled(ctx)).collect()
 }
 
 /// The values of a run that are alive.
@@ -212,9 +220,9 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         let mut defaults: Vec<_> = inputs.iter().map(|_| None).collect();
         let mut known: Vec<_> = graph.values.iter().map(|_| None).collect();
         for (id, tensor) in &graph.constants {
-            let value = Value::from_tensor(ctx, tensor).map_err(|source| LoadError::Constant {
+            let value = Value::from_tensor(ctx, tensor).map_err(|reason| LoadError::Constant {
                 name: graph.values.get(*id).cloned().unwrap_or_default(),
-                source,
+                reason,
             })?;
             // An initializer that a request may override is not constant.
             let slot = match inputs.iter().position(|input| input == id) {
@@ -248,8 +256,12 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         let inputs = own.chain(node.captured.iter().map(|&id| get(id))).collect();
         let outputs = ctx
             .step()
-            .and_then(|()| op.run(ctx, Inputs::new(inputs, node.inputs.len())))
-            .map_err(|source| LoadError::Fold { label: node.label.clone(), source })?;
+            .and_then(|()| compute(&*op, ctx, Inputs::new(inputs, node.inputs.len())))
+            .map_err(|reason| LoadError::Fold {
+                label: node.label.clone(),
+                cause: reason.device_text(),
+                reason,
+            })?;
         for (id, value) in node.outputs.iter().zip(outputs) {
             self.bytes = self.bytes.saturating_add(value.size_bytes());
             if let Some(slot) = id.and_then(|id| self.known.get_mut(id)) {
@@ -278,7 +290,10 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         let mut compiled: Vec<Step<B>> = Vec::with_capacity(steps.len());
         for (op, node) in steps.into_iter().rev() {
             let outputs = node.outputs.iter().map(|id| id.filter(|&id| sources.is_used(id)));
-            let outputs = outputs.collect();
+            let outputs: Vec<_> = outputs.collect();
+            if outputs.iter().all(Option::is_none) {
+                continue;
+            }
             // Backwards, so that of two reads by one node the second is the last.
             let captured = node.captured.iter().rev().map(|&id| Some(id));
             let reads = captured.chain(node.inputs.iter().rev().copied());

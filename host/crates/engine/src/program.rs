@@ -11,7 +11,7 @@ use crate::graph::{self, Opsets};
 use crate::kernels::Kernels;
 use crate::literal::Literals;
 use crate::ops::{NEWEST_OPSET, Registry};
-use crate::plan::Plan;
+use crate::plan::{Plan, StepError};
 use crate::proto::{self, GraphProto, ModelProto};
 use crate::signature::signature_of;
 use crate::value::Value;
@@ -73,12 +73,13 @@ impl Program {
         let graph = graph::build(proto, &opsets, literals, limits.graph_nodes)?;
         let ctx = Context::<B>::new(device, limits);
         let plan = Plan::compile(&graph, &Registry::new(), &ctx)?;
+        let inputs = signature.inputs.iter().map(|spec| spec.name.clone()).collect();
         Ok(Self {
             signature,
             opset: opsets.version("").unwrap_or_default(),
             weights_bytes: plan.constant_bytes(),
             tensor_bytes: limits.tensor_bytes,
-            runner: Box::new(Compiled { plan, ctx }),
+            runner: Box::new(Compiled { plan, inputs, ctx }),
         })
     }
 
@@ -175,6 +176,8 @@ trait Runner: Send + Sync {
 
 struct Compiled<B: Kernels> {
     plan: Plan<B>,
+    /// The names of the inputs, in the order of the signature.
+    inputs: Vec<String>,
     ctx: Context<B>,
 }
 
@@ -198,17 +201,20 @@ impl<B: Kernels> Compiled<B> {
         at: &AtomicUsize,
     ) -> Result<Answer, RunError> {
         let ctx = self.ctx.renewed();
-        let place = |(i, tensor): (usize, &Option<&Tensor>)| {
+        let place = |(name, tensor): (&String, &Option<&Tensor>)| {
             let Some(tensor) = tensor else { return Ok(None) };
             Value::from_tensor(&ctx, tensor)
                 .map(Some)
-                .map_err(|source| RunError::Input { index: i, source })
+                .map_err(|reason| RunError::Input { name: name.clone(), reason })
         };
-        let values = inputs.iter().enumerate().map(place).collect::<Result<Vec<_>, _>>()?;
-        let outputs = self
-            .plan
-            .run(&ctx, values, Some(wanted), Some(at))
-            .map_err(|error| RunError::Node { label: error.label, source: error.source })?;
+        let values = self.inputs.iter().zip(inputs).map(place).collect::<Result<Vec<_>, _>>()?;
+        let outputs = self.plan.run(&ctx, values, Some(wanted), Some(at)).map_err(
+            |StepError { label, reason }| RunError::Node {
+                label,
+                cause: reason.device_text(),
+                reason,
+            },
+        )?;
         Ok(outputs.into_iter().map(|v| v.map(|v| v.to_tensor(&ctx))).collect())
     }
 }

@@ -28,7 +28,7 @@ impl Attribute {
         label: &Arc<NodeLabel>,
         proto: AttributeProto,
     ) -> Result<Self, LoadError> {
-        let fail = |source| LoadError::Build { label: label.clone(), source };
+        let fail = |reason| LoadError::Build { label: label.clone(), reason };
         let kind = proto.r#type();
         let wrong = |name: String, expected| fail(BuildError::Type { name, expected });
         if !proto.ref_attr_name.is_empty() {
@@ -44,8 +44,8 @@ impl Attribute {
             AttributeType::Tensor => {
                 let name = proto.name;
                 let tensor = proto.t.unwrap_or_default();
-                let source = |source| fail(BuildError::Literal { name, source });
-                Self::Tensor(builder.literals().decode(&tensor).map_err(source)?)
+                let literal = |reason| fail(BuildError::Literal { name, reason });
+                Self::Tensor(builder.literals().decode(&tensor).map_err(literal)?)
             }
             AttributeType::Graph => Self::Graph(builder.graph(proto.g.unwrap_or_default())?),
             _ => return Err(wrong(proto.name, "number, string, tensor or graph")),

@@ -108,7 +108,7 @@ impl<'a> Builder<'a> {
             let tensor = self
                 .literals
                 .decode(&proto)
-                .map_err(|source| LoadError::Literal { name: proto.name, source })?;
+                .map_err(|reason| LoadError::Literal { name: proto.name, reason })?;
             constants.push((id, tensor));
         }
         Ok(constants)
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
         for attribute in proto.attribute {
             let name = attribute.name.clone();
             if attributes.iter().any(|(known, _)| *known == name) {
-                return Err(LoadError::Build { label, source: BuildError::Duplicate { name } });
+                return Err(LoadError::Build { label, reason: BuildError::Duplicate { name } });
             }
             attributes.push((name, Attribute::decode(self, &label, attribute)?));
         }

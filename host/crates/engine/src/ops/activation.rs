@@ -84,8 +84,9 @@ fn map<B: Kernels>(
         if x.elements() == 0 {
             return Ok(vec![x]);
         }
+        let dims = x.dims();
         let x = x.into_float(ctx, "the operand")?;
-        Ok(vec![DeviceTensor::Float(function(x)).into()])
+        Ok(vec![DeviceTensor::<B>::Float(function(x)).reshape(&dims).into()])
     })
 }
 

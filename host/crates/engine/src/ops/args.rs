@@ -165,7 +165,7 @@ impl<'a, B: Kernels> Args<'a, B> {
             Some(Attribute::Graph(graph)) => graph,
             Some(_) => return Err(BuildError::Type { name: name.into(), expected: "graph" }),
         };
-        let fail = |source: LoadError| BuildError::Graph { name, source: Box::new(source) };
+        let fail = |reason: LoadError| BuildError::Graph { name, reason: Box::new(reason) };
         let plan = Plan::compile(graph, self.registry, self.ctx).map_err(fail)?;
         let place = |id| self.node.captured.iter().position(|&c| Some(c) == id);
         let captured = graph.captures.iter().filter_map(|c| place(c.outer)).collect();

@@ -106,8 +106,10 @@ fn is_nan<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
         if x.elements() == 0 {
             return Ok(vec![Value::empty(DType::Bool, x.dims())]);
         }
+        let dims = x.dims();
         let x = x.into_float(ctx, "the operand")?;
-        Ok(vec![DeviceTensor::Bool(B::float_is_nan(x, ctx.bool_store())).into()])
+        let answer: DeviceTensor<B> = DeviceTensor::Bool(B::float_is_nan(x, ctx.bool_store()));
+        Ok(vec![answer.reshape(&dims).into()])
     })
 }
 
@@ -119,6 +121,7 @@ fn is_inf<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         if x.elements() == 0 {
             return Ok(vec![Value::empty(DType::Bool, x.dims())]);
         }
+        let dims = x.dims();
         let x: FloatTensor<B> = x.into_float(ctx, "the operand")?;
         let store = ctx.bool_store();
         let is = |sign: f64| B::float_equal_elem(x.clone(), (sign * f64::INFINITY).into(), store);
@@ -131,7 +134,7 @@ fn is_inf<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
                 B::float_is_nan(x.clone(), store),
             )),
         };
-        Ok(vec![DeviceTensor::Bool(answer).into()])
+        Ok(vec![DeviceTensor::<B>::Bool(answer).reshape(&dims).into()])
     })
 }
 

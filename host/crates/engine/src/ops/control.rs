@@ -26,7 +26,7 @@ impl<B: Kernels> Subgraph<B> {
         let values = own.into_iter().map(Some).chain(captured).collect();
         let outputs = self.plan.run(ctx, values, None, None).map_err(|error| OpError::Inner {
             label: error.label,
-            source: Box::new(error.source),
+            reason: Box::new(error.reason),
         })?;
         let outputs: Option<Vec<_>> = outputs.into_iter().collect();
         outputs.ok_or(OpError::Unsupported { what: "a subgraph without a value" })

@@ -117,7 +117,7 @@ fn range<B: Kernels>(
         if step == 0.0 || !count.is_finite() {
             return Err(OpError::Value { what: "the step", value: step as i64 });
         }
-        ctx.admit(dtype, &[count as usize])?;
+        ctx.admit(DType::F64, &[count as usize])?;
         let values = (0..count as usize).map(|i| start + i as f64 * step);
         Host::floats(dtype, vec![count as usize], values.collect())
     } else {
@@ -132,7 +132,7 @@ fn range<B: Kernels>(
         let distance = (i128::from(limit) - i128::from(start)) * i128::from(step.signum());
         let count = distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs().into());
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        ctx.admit(dtype, &[count])?;
+        ctx.admit(DType::I64, &[count])?;
         let values = (0..).take(count).map(|i: i64| start.wrapping_add(i.wrapping_mul(step)));
         Host::ints(dtype, vec![count], values.collect())
     };

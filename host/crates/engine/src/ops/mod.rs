@@ -183,7 +183,7 @@ impl<B: Kernels> Registry<B> {
             args.finish()?;
             Ok(op)
         };
-        build().map_err(|source| LoadError::Build { label: label.clone(), source })
+        build().map_err(|reason| LoadError::Build { label: label.clone(), reason })
     }
 }
 

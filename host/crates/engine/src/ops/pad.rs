@@ -128,6 +128,7 @@ fn pad_axis<B: Kernels>(
     if size == 0 {
         return Err(OpError::Value { what: "a pad around nothing", value: begin });
     }
+    ctx.admit(DType::I64, &[padded])?;
     let place = |i: usize| source(mode, i as i64 - before as i64, size as i64);
     let places: Vec<i64> = (0..padded).map(place).collect();
     let indices: Value<B> = Host::ints(DType::I64, vec![padded], places).into();

@@ -8,7 +8,7 @@ use super::elementwise::{apply, mul};
 use super::spatial::{Axis, Placed, Window, pad_constant};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Window2d};
 use crate::value::{DeviceTensor, Host, Value, is_float};
 use crate::{BuildError, OpError};
 
@@ -66,9 +66,15 @@ fn max_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
             return Ok(vec![values, indices.reshape(&out).into()]);
         }
         let pooled = by_pairs(ctx, x, &placed, f64::NEG_INFINITY, |x, [h, w]| {
-            let (kernel, stride) = ([h.kernel, w.kernel], [h.stride, w.stride]);
-            let (padding, dilation) = ([h.begin, w.begin], [h.dilation, w.dilation]);
-            B::max_pool2d(x, kernel, stride, padding, dilation, false)
+            B::max_pool(
+                x,
+                Window2d {
+                    kernel: [h.kernel, w.kernel],
+                    stride: [h.stride, w.stride],
+                    padding: [h.begin, w.begin],
+                    dilation: [h.dilation, w.dilation],
+                },
+            )
         })?;
         Ok(vec![Value::from(pooled.reshape(&out)).cast(ctx, dtype)?])
     })

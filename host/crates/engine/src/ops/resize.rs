@@ -265,34 +265,34 @@ impl Resize {
         if axis.scale == 1.0 && axis.out == size && !crops {
             return Ok(x);
         }
-        let taps: Vec<Taps> = (0..axis.out).map(|place| self.taps(axis, size, place)).collect();
-        let width = taps.iter().map(|t| t.weights.len()).max().unwrap_or(1);
-        let weighted = self.mode != Mode::Nearest || crops;
+        ctx.admit(DType::F64, &[axis.out])?;
+        let taps = |place| self.taps(axis, size, place);
+        let width = (0..axis.out).map(|place| taps(place).weights.len()).max().unwrap_or(1);
         let mut sum: Option<Value<B>> = None;
         let x = x.into_device(ctx)?;
         for tap in 0..width {
-            let place = |t: &Taps| t.places.get(tap).copied().unwrap_or(0);
-            let places = taps.iter().map(place).collect();
+            let place = |out| taps(out).places.get(tap).copied().unwrap_or(0);
+            let places = (0..axis.out).map(place).collect();
             let places: Value<B> = Host::ints(DType::I64, vec![axis.out], places).into();
             let picked = x.clone().select(axis.axis, places.into_int(ctx, "the places")?);
             let picked = Value::from(picked);
-            if !weighted {
+            if self.mode == Mode::Nearest && !crops {
                 return Ok(picked);
             }
-            let weight = |t: &Taps| t.weights.get(tap).copied().unwrap_or(0.0);
-            let term = self.scaled(ctx, picked, axis, taps.iter().map(weight).collect(), mul())?;
+            let weight = |out| taps(out).weights.get(tap).copied().unwrap_or(0.0);
+            let weights = (0..axis.out).map(weight).collect();
+            let term = self.scaled(ctx, picked, axis, weights, mul())?;
             sum = Some(match sum {
                 Some(sum) => apply(ctx, &add(), sum, term)?,
                 None => term,
             });
         }
         let sum = sum.ok_or(OpError::Missing { index: 0 })?;
-        let outside: Vec<f64> =
-            taps.iter().map(|t| if t.outside { self.extrapolation } else { 0.0 }).collect();
-        if outside.iter().all(|&v| v == 0.0) {
+        let fill = |out| if taps(out).outside { self.extrapolation } else { 0.0 };
+        if !crops || self.extrapolation == 0.0 {
             return Ok(sum);
         }
-        self.scaled(ctx, sum, axis, outside, add())
+        self.scaled(ctx, sum, axis, (0..axis.out).map(fill).collect(), add())
     }
 
     /// Combines `x` with one number for each place along an axis.

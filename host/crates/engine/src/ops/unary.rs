@@ -88,14 +88,16 @@ fn any_with<B: Kernels>(
                 _ => {}
             }
         }
-        let given = x.dtype();
-        match (x.into_device(ctx)?, ints) {
-            (DeviceTensor::Float(t), _) => Ok(vec![DeviceTensor::Float(device(t)).into()]),
-            (DeviceTensor::Int(t), Some((device, _))) => {
-                Ok(vec![DeviceTensor::Int(device(t)).into()])
+        let (given, dims) = (x.dtype(), x.dims());
+        let answer = match (x.into_device(ctx)?, ints) {
+            (DeviceTensor::Float(t), _) => DeviceTensor::Float(device(t)),
+            (DeviceTensor::Int(t), Some((device, _))) => DeviceTensor::Int(device(t)),
+            _ => {
+                let expected = "a float tensor";
+                return Err(OpError::DType { what: "the operand", expected, given });
             }
-            _ => Err(OpError::DType { what: "the operand", expected: "a float tensor", given }),
-        }
+        };
+        Ok(vec![answer.reshape(&dims).into()])
     })
 }
 

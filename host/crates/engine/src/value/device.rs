@@ -48,9 +48,10 @@ impl<B: Kernels> DeviceTensor<B> {
         } else {
             bt::Bytes::from_bytes_vec(bytes.to_vec())
         };
-        Self::from_bytes(ctx, dtype, tensor.dims(), bytes)
+        Ok(Self::from_bytes(ctx, dtype, tensor.dims(), bytes)?.reshape(tensor.dims()))
     }
 
+    /// A scalar becomes a tensor of rank 1: CubeCL cannot store any of rank 0.
     pub(crate) fn upload_host(ctx: &Context<B>, host: &Host) -> Result<Self, OpError> {
         let tensor = host
             .to_tensor()
@@ -65,7 +66,9 @@ impl<B: Kernels> DeviceTensor<B> {
         dims: &[usize],
         bytes: bt::Bytes,
     ) -> Result<Self, OpError> {
+        ctx.admit(dtype, dims)?;
         let device = ctx.device();
+        let dims = if dims.is_empty() { &[1] } else { dims };
         let stored = if dtype == DType::Bool {
             bt::DType::Bool(BoolStore::Native)
         } else {
@@ -89,16 +92,16 @@ impl<B: Kernels> DeviceTensor<B> {
     }
 
     pub(crate) fn download(self, _: &Context<B>) -> Result<Tensor, OpError> {
-        let dtype = self.dtype();
+        let (dtype, dims) = (self.dtype(), self.dims());
+        let tensor = if dims.is_empty() { self.reshape(&[1]) } else { self };
         let data = bt::read_sync(async {
-            match self {
+            match tensor {
                 Self::Float(t) => B::float_into_data(t).await,
                 Self::Int(t) => B::int_into_data(t).await,
                 Self::Bool(t) => B::bool_into_data(t).await,
             }
         })
         .map_err(device_error)?;
-        let dims: Vec<usize> = data.shape.to_vec();
         let bytes = match data.dtype {
             bt::DType::Bool(BoolStore::U32) => Bytes::from(
                 bytemuck::pod_collect_to_vec::<u8, u32>(&data.bytes)

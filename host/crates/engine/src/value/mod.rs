@@ -15,8 +15,9 @@ use crate::context::Context;
 use crate::dims::{broadcast_places, with_rank};
 use crate::kernels::Kernels;
 
-/// A tensor during a run. A tensor without elements is always on the host, so
-/// that no kernel ever sees one.
+/// A tensor during a run. A tensor without elements, and a scalar, is always on
+/// the host, so that no kernel ever sees one; [`Value::into_device`] makes a scalar
+/// a tensor of rank 1.
 pub(crate) enum Value<B: Kernels> {
     Host(Arc<HostValue<B>>),
     Device(DeviceTensor<B>),
@@ -188,7 +189,21 @@ impl<B: Kernels> Value<B> {
             Self::Host(value) if value.host.elements() == 0 || dtype != DType::U64 => {
                 Ok(value.host.cast(dtype).into())
             }
-            value => Ok(value.into_device(ctx)?.cast(ctx, dtype)?.into()),
+            value => {
+                let dims = value.dims();
+                Ok(value.into_device(ctx)?.cast(ctx, dtype)?.reshape(&dims).into())
+            }
+        }
+    }
+
+    /// Moves a scalar to the host: CubeCL's kernels know no tensors of rank 0.
+    /// Scalars are rare on a device, as operators compute with them on the host.
+    pub(crate) fn settled(self, ctx: &Context<B>) -> Result<Self, OpError> {
+        match &self {
+            Self::Device(tensor) if tensor.dims().is_empty() && tensor.dtype() != DType::U64 => {
+                self.to_host(ctx).map(Into::into)
+            }
+            _ => Ok(self),
         }
     }
 
