@@ -188,6 +188,7 @@ impl Case {
             Err(error) => {
                 assert!(error.contains(text), "{error}");
                 assert!(error.contains(&self.node.op_type), "{error}");
+                assert!(!error.contains("made the engine fail"), "{error}");
             }
         }
     }

@@ -46,6 +46,9 @@ fn run<B: Kernels>(
         return Err(OpError::Dims { what: "the operand of a convolution", dims });
     };
     check_operands(&x, &weight, bias.as_ref())?;
+    if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [maps]) {
+        return Err(OpError::Dims { what: "the bias", dims: bias.dims() });
+    }
     if depth.checked_mul(groups) != Some(channels) || !maps.is_multiple_of(groups) {
         let what = "the channels do not fit the weights and groups";
         return Err(OpError::Mismatch { what, left: dims, right: kernel });
@@ -74,7 +77,7 @@ fn run<B: Kernels>(
     Ok(answer.cut(&out)?.into())
 }
 
-/// All are of one float type, and the bias has an entry for each map.
+/// All are of one float type.
 pub(super) fn check_operands<B: Kernels>(
     x: &Value<B>,
     weight: &Value<B>,
@@ -174,7 +177,7 @@ mod tests {
         let x = counting(&[1, 1, 3, 3]);
         Case::of("Conv", [x.clone(), ones(&[1, 1, 4, 4])]).fails("window does not fit");
         Case::of("Conv", [x.clone(), ones(&[1, 1, 2])]).fails("window does not fit");
-        Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2]), ones(&[3])]).fails("bias");
+        Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2]), ones(&[3])]).fails("the bias cannot be");
         Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2])]).int("group", 0).fails("not positive");
         Case::of("Conv", [x.clone(), ones(&[1, 1, 2, 2])]).ints("strides", &[0, 1]).fails("zero");
         Case::of("Conv", [x, ones(&[1, 1, 2, 2])]).ints("pads", &[-1, 0, 0, 0]).fails("negative");

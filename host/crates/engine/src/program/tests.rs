@@ -158,6 +158,38 @@ fn what_is_no_model_is_refused() {
     assert!(matches!(load(&graphless.encode_to_vec()), LoadError::NoGraph));
 }
 
+/// Every byte of a small model in turn becomes several others, or the last one.
+#[test]
+fn damaged_models_are_refused_or_run() {
+    let engine = Engine::new(DeviceChoice::Cpu).unwrap();
+    let limits = Limits { tensor_bytes: 1 << 20, graph_nodes: 100, ..Limits::default() };
+    let good = model(addition(), 17).encode_to_vec();
+    let x = map(&[("x", f32s(&[1, 2], &[1., 2.]))]);
+    let (mut loaded, mut refused) = (0, 0);
+    for place in 0..good.len() {
+        let mut damaged: Vec<Vec<u8>> = vec![good[..place].to_vec()];
+        for value in [0, 1, 7, 0x7f, 0x80, 0xff, good[place] ^ 0x08, good[place].wrapping_add(1)] {
+            let mut bytes = good.clone();
+            bytes[place] = value;
+            damaged.push(bytes);
+        }
+        for bytes in damaged {
+            match engine.load(&bytes, &NoExternalData, &limits) {
+                Ok(program) => {
+                    loaded += 1;
+                    let panicked = matches!(program.run(&x, &[]), Err(RunError::Panicked { .. }));
+                    assert!(!panicked, "{bytes:?}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(!matches!(error, LoadError::Panicked { .. }), "{bytes:?}");
+                }
+            }
+        }
+    }
+    assert!(loaded > 0 && refused > 0, "{loaded} {refused}");
+}
+
 /// Each line: what is done to a good model, and what the refusal must say.
 #[test]
 fn hostile_models_are_refused_by_name() {
