@@ -49,8 +49,12 @@ pub enum LoadError {
     Opset { version: i64, newest: i64 },
     #[error("the graph has {nodes} nodes, above the limit of {limit}")]
     Nodes { nodes: usize, limit: usize },
-    #[error("the model brings its own function \"{name}\"; functions are not supported")]
-    Function { name: String },
+    #[error("{label} calls a function of the model more than {limit} calls deep")]
+    FunctionDepth { label: Arc<NodeLabel>, limit: usize },
+    #[error("the model defines the function \"{name}\" twice")]
+    FunctionTwice { name: String },
+    #[error("{label} gives {given} {what} to a function that has {expected}")]
+    FunctionCall { label: Arc<NodeLabel>, what: &'static str, given: usize, expected: usize },
     #[error("initializer \"{name}\" is sparse; sparse tensors are not supported")]
     Sparse { name: String },
     #[error("\"{name}\" is {given}; only tensors are supported as inputs and outputs")]
@@ -67,8 +71,8 @@ pub enum LoadError {
     Cycle { label: Arc<NodeLabel> },
     #[error("{label} is not supported: the model imports no opset of that domain")]
     Domain { label: Arc<NodeLabel> },
-    #[error("{label} is not supported: unknown operator")]
-    Operator { label: Arc<NodeLabel> },
+    #[error("{}", unknown_operators(.labels))]
+    Operators { labels: Vec<Arc<NodeLabel>> },
     #[error("{label}: {reason}")]
     Build { label: Arc<NodeLabel>, reason: BuildError },
     #[error("tensor \"{name}\": {reason}")]
@@ -95,16 +99,16 @@ impl LoadError {
         match self {
             Self::IrVersion { .. }
             | Self::Opset { .. }
-            | Self::Function { .. }
             | Self::Sparse { .. }
             | Self::ValueKind { .. }
             | Self::Element { .. }
             | Self::Domain { .. }
-            | Self::Operator { .. }
+            | Self::Operators { .. }
             | Self::NoDevice { .. } => Code::Unimplemented,
-            Self::Parts { .. } | Self::Nodes { .. } | Self::TooManyConstants { .. } => {
-                Code::ResourceExhausted
-            }
+            Self::Parts { .. }
+            | Self::Nodes { .. }
+            | Self::FunctionDepth { .. }
+            | Self::TooManyConstants { .. } => Code::ResourceExhausted,
             Self::Build { reason, .. } => reason.code(),
             Self::Literal { reason, .. } => reason.code(),
             Self::Constant { reason, .. } | Self::Fold { reason, .. } => reason.code(),
@@ -113,6 +117,8 @@ impl LoadError {
             | Self::Group
             | Self::NoGraph
             | Self::NoOpset
+            | Self::FunctionTwice { .. }
+            | Self::FunctionCall { .. }
             | Self::Duplicate { .. }
             | Self::Dangling { .. }
             | Self::Output { .. }
@@ -164,6 +170,8 @@ pub enum OpError {
     Missing { index: usize },
     #[error("{what} must be {expected}, not {given}")]
     DType { what: &'static str, expected: &'static str, given: DType },
+    #[error("{what} is {given}; a tensor is expected")]
+    Kind { what: &'static str, given: &'static str },
     #[error("inputs of types {left} and {right} do not go together")]
     DTypes { left: DType, right: DType },
     #[error("{what} cannot be a tensor of shape {dims:?}")]
@@ -255,6 +263,31 @@ impl RunError {
             Self::OutputType { .. } | Self::Tensor { .. } | Self::Panicked { .. } => Code::Internal,
         }
     }
+}
+
+/// Each operator once, with its first node and the number of the others.
+fn unknown_operators(labels: &[Arc<NodeLabel>]) -> String {
+    const MOST: usize = 50;
+    let mut firsts: Vec<(&NodeLabel, usize)> = Vec::new();
+    let mut beyond = 0;
+    for label in labels {
+        let same = |l: &NodeLabel| (&l.operator, &l.domain) == (&label.operator, &label.domain);
+        let full = firsts.len() == MOST;
+        match firsts.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, count)) => *count += 1,
+            None if full => beyond += 1,
+            None => firsts.push((label, 1)),
+        }
+    }
+    let text = |(label, count): (&NodeLabel, usize)| match count {
+        1 => format!("{label} is not supported: unknown operator"),
+        _ => format!("{label} and {} more are not supported: unknown operator", count - 1),
+    };
+    let mut parts: Vec<String> = firsts.into_iter().map(text).collect();
+    if beyond > 0 {
+        parts.push(format!("{beyond} more nodes have yet other unknown operators"));
+    }
+    parts.join("; ")
 }
 
 fn range(least: usize, most: usize) -> String {

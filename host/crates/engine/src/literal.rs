@@ -61,6 +61,7 @@ pub(crate) fn dtype_of(element: i32) -> Option<DType> {
         DataType::Uint32 => DType::U32,
         DataType::Uint64 => DType::U64,
         DataType::Bfloat16 => DType::BF16,
+        DataType::String => DType::Bytes,
         _ => return None,
     })
 }
@@ -76,8 +77,8 @@ impl Literals<'_> {
     pub(crate) fn decode(&self, proto: &TensorProto) -> Result<Tensor, LiteralError> {
         let element = proto.data_type;
         let dtype = dtype_of(element).ok_or(LiteralError::Element { element })?;
-        let size = dtype.size_bytes().ok_or(LiteralError::Element { element })?;
         let shape = shape_of(&proto.dims)?;
+        let Some(size) = dtype.size_bytes() else { return self.strings(proto, shape) };
         let bytes = shape.elements().saturating_mul(size);
         if bytes > self.tensor_bytes {
             return Err(LiteralError::TooLarge { bytes, limit: self.tensor_bytes });
@@ -90,6 +91,14 @@ impl Literals<'_> {
             typed_fields(proto, dtype, &shape)?
         };
         Ok(Tensor::dense(dtype, shape, data)?)
+    }
+
+    fn strings(&self, proto: &TensorProto, shape: Shape) -> Result<Tensor, LiteralError> {
+        let bytes = proto.string_data.iter().map(Bytes::len).fold(0, usize::saturating_add);
+        if bytes > self.tensor_bytes {
+            return Err(LiteralError::TooLarge { bytes, limit: self.tensor_bytes });
+        }
+        Ok(Tensor::blobs(shape, proto.string_data.clone())?)
     }
 
     fn read_external(&self, proto: &TensorProto, bytes: usize) -> Result<Bytes, LiteralError> {
@@ -192,9 +201,21 @@ mod tests {
             assert!(LITERALS.decode(&lie).is_err(), "{dims:?}");
         }
         assert!(matches!(
-            LITERALS.decode(&proto(DataType::String, &[0])),
-            Err(LiteralError::Element { element: 8 })
+            LITERALS.decode(&proto(DataType::Complex64, &[0])),
+            Err(LiteralError::Element { element: 14 })
         ));
+    }
+
+    #[test]
+    fn there_is_one_string_for_each_element() {
+        let mut strings = proto(DataType::String, &[2]);
+        strings.string_data = vec![Bytes::from_static(b"a"), Bytes::new()];
+        let tensor = LITERALS.decode(&strings).unwrap();
+        assert_eq!(tensor.strings().unwrap(), strings.string_data);
+        strings.string_data = vec![Bytes::from(vec![0; 2000]), Bytes::new()];
+        assert!(matches!(LITERALS.decode(&strings), Err(LiteralError::TooLarge { .. })));
+        strings.string_data.pop();
+        assert!(LITERALS.decode(&strings).is_err());
     }
 
     struct File;

@@ -7,7 +7,7 @@ use ingle_types::{Limits, Signature, Tensor, TensorMap};
 
 use crate::context::Context;
 use crate::external::ExternalData;
-use crate::graph::{self, Opsets};
+use crate::graph::{self, Functions, Opsets};
 use crate::kernels::Kernels;
 use crate::literal::Literals;
 use crate::ops::{NEWEST_OPSET, Registry};
@@ -64,19 +64,23 @@ impl Program {
     ) -> Result<Self, LoadError> {
         let model = proto::decode(model, limits.tensor_bytes)?;
         let opsets = opsets_of(&model)?;
+        let opset = opsets.version("").unwrap_or_default();
+        let functions = Functions::new(model.functions, opsets, limits.tensor_bytes)?;
         let mut proto = model.graph.ok_or(LoadError::NoGraph)?;
         if model.ir_version < OVERRIDES_IR {
             drop_initialized_inputs(&mut proto);
         }
         let signature = signature_of(&proto)?;
         let literals = Literals { external, tensor_bytes: limits.tensor_bytes };
-        let graph = graph::build(proto, &opsets, literals, limits.graph_nodes)?;
+        let graph = graph::build(proto, &functions, literals, limits.graph_nodes)?;
+        let registry = Registry::new();
+        registry.check(&graph)?;
         let ctx = Context::<B>::new(device, limits);
-        let plan = Plan::compile(&graph, &Registry::new(), &ctx)?;
+        let plan = Plan::compile(&graph, &registry, &ctx)?;
         let inputs = signature.inputs.iter().map(|spec| spec.name.clone()).collect();
         Ok(Self {
             signature,
-            opset: opsets.version("").unwrap_or_default(),
+            opset,
             weights_bytes: plan.constant_bytes(),
             tensor_bytes: limits.tensor_bytes,
             runner: Box::new(Compiled { plan, inputs, ctx }),
@@ -148,9 +152,6 @@ fn opsets_of(model: &ModelProto) -> Result<Opsets, LoadError> {
     let version = model.ir_version;
     if !(OLDEST_IR..=NEWEST_IR).contains(&version) {
         return Err(LoadError::IrVersion { version, newest: NEWEST_IR });
-    }
-    if let Some(function) = model.functions.first() {
-        return Err(LoadError::Function { name: function.name.clone() });
     }
     let mut opsets: HashMap<String, i64> = HashMap::new();
     for import in &model.opset_import {

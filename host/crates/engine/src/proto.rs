@@ -36,6 +36,7 @@ enum Problem {
 enum Part {
     Model,
     Graph,
+    Function,
     Node,
     Attribute,
     ValueInfo,
@@ -50,10 +51,11 @@ impl Part {
     fn child(self, tag: u32) -> Self {
         match (self, tag) {
             (Self::Model, 7) | (Self::Attribute, 6) => Self::Graph,
-            (Self::Graph, 1) => Self::Node,
+            (Self::Model, 25) => Self::Function,
+            (Self::Graph, 1) | (Self::Function, 7) => Self::Node,
             (Self::Graph, 5) | (Self::Attribute, 5) => Self::Tensor,
             (Self::Graph, 11 | 12) => Self::ValueInfo,
-            (Self::Node, 5) => Self::Attribute,
+            (Self::Node, 5) | (Self::Function, 11) => Self::Attribute,
             (Self::ValueInfo, 2) => Self::Type,
             (Self::Type, 1) => Self::TensorType,
             (Self::TensorType, 2) => Self::Shape,
@@ -66,6 +68,7 @@ impl Part {
         let size = match self {
             Self::Model => size_of::<ModelProto>(),
             Self::Graph => size_of::<GraphProto>(),
+            Self::Function => size_of::<FunctionProto>(),
             Self::Node => size_of::<NodeProto>(),
             Self::Attribute => size_of::<AttributeProto>(),
             Self::Tensor => size_of::<TensorProto>(),

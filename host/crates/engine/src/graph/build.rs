@@ -2,9 +2,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::functions::{Expansion, Functions, Placed};
 use super::{Attribute, Capture, Graph, Node, ValueId};
 use crate::literal::Literals;
-use crate::proto::{GraphProto, NodeProto, TensorProto};
+use crate::proto::{GraphProto, TensorProto};
 use crate::{BuildError, LoadError, NodeLabel};
 
 /// The version of each operator domain that a model imports.
@@ -25,11 +26,12 @@ pub(crate) fn domain_of(domain: &str) -> &str {
 /// Resolves the main graph of a model, with at most `nodes` nodes in all.
 pub(crate) fn build(
     proto: GraphProto,
-    opsets: &Opsets,
+    functions: &Functions,
     literals: Literals<'_>,
     nodes: usize,
 ) -> Result<Graph, LoadError> {
-    let mut builder = Builder { opsets, literals, nodes: 0, limit: nodes };
+    let (around, expansion) = (None, Expansion::default());
+    let mut builder = Builder { functions, literals, nodes: 0, limit: nodes, around, expansion };
     let graph = builder.graph(proto)?;
     match graph.captures.into_iter().next() {
         None => Ok(Graph { captures: Vec::new(), ..graph }),
@@ -39,10 +41,13 @@ pub(crate) fn build(
 }
 
 pub(super) struct Builder<'a> {
-    opsets: &'a Opsets,
+    functions: &'a Functions,
     literals: Literals<'a>,
     nodes: usize,
     limit: usize,
+    /// The opsets of the function that the subgraph at hand is from.
+    around: Option<Arc<Opsets>>,
+    expansion: Expansion,
 }
 
 impl<'a> Builder<'a> {
@@ -52,7 +57,9 @@ impl<'a> Builder<'a> {
 
     /// Resolves a graph; what it reads of the graph around it is in `captures`.
     pub(super) fn graph(&mut self, proto: GraphProto) -> Result<Graph, LoadError> {
-        self.nodes = self.nodes.saturating_add(proto.node.len());
+        let placed =
+            self.functions.expand(proto.node, self.around.as_ref(), &mut self.expansion)?;
+        self.nodes = self.nodes.saturating_add(placed.len());
         if self.nodes > self.limit {
             return Err(LoadError::Nodes { nodes: self.nodes, limit: self.limit });
         }
@@ -67,14 +74,14 @@ impl<'a> Builder<'a> {
             .map(|input| scope.define(input.name))
             .collect::<Result<Vec<_>, _>>()?;
         let constants = self.constants(&mut scope, &inputs, proto.initializer)?;
-        for name in proto.node.iter().flat_map(|node| &node.output).filter(|n| !n.is_empty()) {
+        let names = placed.iter().flat_map(|placed| &placed.node.output);
+        for name in names.filter(|n| !n.is_empty()) {
             scope.define(name.clone())?;
         }
-        let nodes = proto
-            .node
+        let nodes = placed
             .into_iter()
             .enumerate()
-            .map(|(index, node)| self.node(&mut scope, index, node))
+            .map(|(index, placed)| self.node(&mut scope, index, placed))
             .collect::<Result<Vec<_>, _>>()?;
         let outputs: Vec<ValueId> =
             proto.output.into_iter().map(|output| scope.resolve(&output.name, None)).collect();
@@ -118,10 +125,10 @@ impl<'a> Builder<'a> {
         &mut self,
         scope: &mut Scope,
         index: usize,
-        proto: NodeProto,
+        Placed { node: proto, opsets }: Placed,
     ) -> Result<Node, LoadError> {
         let domain = domain_of(&proto.domain).to_owned();
-        let opset = self.opsets.version(&domain);
+        let opset = opsets.version(&domain);
         let label = Arc::new(NodeLabel {
             node: if proto.name.is_empty() { format!("#{index}") } else { proto.name },
             operator: proto.op_type,
@@ -131,6 +138,7 @@ impl<'a> Builder<'a> {
         if opset.is_none() {
             return Err(LoadError::Domain { label });
         }
+        let around = self.around.replace(opsets);
         let mut attributes: Vec<(String, Attribute)> = Vec::new();
         for attribute in proto.attribute {
             let name = attribute.name.clone();
@@ -139,6 +147,7 @@ impl<'a> Builder<'a> {
             }
             attributes.push((name, Attribute::decode(self, &label, attribute)?));
         }
+        self.around = around;
         let mut captured: Vec<ValueId> = Vec::new();
         for (_, attribute) in &mut attributes {
             let Attribute::Graph(graph) = attribute else { continue };

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod build;
+mod functions;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use ingle_types::Tensor;
 
 pub(crate) use self::attributes::Attribute;
 pub(crate) use self::build::{Opsets, build, domain_of};
+pub(crate) use self::functions::Functions;
 use crate::NodeLabel;
 
 /// A value's place in [`Graph::values`].

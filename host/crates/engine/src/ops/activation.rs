@@ -189,6 +189,7 @@ fn clip<B: Kernels>(
                 let bound = |&v: &i64| v.max(low as i64).min(high as i64);
                 Host::ints(dtype, dims, values.iter().map(bound).collect()).into()
             }
+            HostData::Text(_) => return Err(OpError::Unsupported { what: "bounds on strings" }),
         }]);
     }
     let tensor = match x.into_device(ctx)? {

@@ -73,7 +73,7 @@ pub(super) fn full<B: Kernels>(
     if count == 0 {
         return Ok(Value::empty(dtype, dims));
     }
-    if !is_float(dtype) && count <= HOST_INTS || count == 1 {
+    if !is_float(dtype) && value.stays(count) || count == 1 {
         return Ok(value.pick(dims, std::iter::repeat_n(0, count)).into());
     }
     let stored = ctx.stored(dtype)?;
@@ -96,6 +96,7 @@ pub(super) fn full<B: Kernels>(
                 DeviceTensor::Int(B::int_full(shape, v.into(), device, stored.into()))
             }
         }
+        HostData::Text(_) => return Err(OpError::DeviceDType { dtype }),
     }
     .into())
 }

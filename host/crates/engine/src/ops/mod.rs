@@ -31,13 +31,14 @@ mod unary;
 
 use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 pub(crate) use self::args::{Args, Subgraph};
 use crate::context::Context;
-use crate::graph::Node;
+use crate::graph::{Attribute, Graph, Node};
 use crate::kernels::Kernels;
 use crate::value::Value;
-use crate::{BuildError, LoadError, OpError};
+use crate::{BuildError, LoadError, NodeLabel, OpError};
 
 /// The newest version of ONNX's own operators that is known.
 pub(crate) const NEWEST_OPSET: i64 = 27;
@@ -86,7 +87,7 @@ impl<B: Kernels> Inputs<B> {
     }
 
     pub(crate) fn take(&mut self, index: usize) -> Result<Value<B>, OpError> {
-        self.take_opt(index).ok_or(OpError::Missing { index })
+        self.take_any(index)?.tensor("an input")
     }
 
     pub(crate) fn take_opt(&mut self, index: usize) -> Option<Value<B>> {
@@ -94,6 +95,11 @@ impl<B: Kernels> Inputs<B> {
             return None;
         }
         self.values.get_mut(index)?.take()
+    }
+
+    /// As [`Inputs::take`], for operators that know values other than tensors.
+    pub(crate) fn take_any(&mut self, index: usize) -> Result<Value<B>, OpError> {
+        self.take_opt(index).ok_or(OpError::Missing { index })
     }
 
     /// All of the node's inputs; none may be left out.
@@ -157,6 +163,19 @@ impl<B: Kernels> Registry<B> {
         inputs: impl RangeBounds<usize>,
         build: Build<B>,
     ) {
+        self.add_in("", name, versions, inputs, build);
+    }
+
+    /// As [`Registry::add`], for an operator of another domain, in whose versions
+    /// `versions` counts.
+    pub(crate) fn add_in(
+        &mut self,
+        domain: &'static str,
+        name: &'static str,
+        versions: impl RangeBounds<i64>,
+        inputs: impl RangeBounds<usize>,
+        build: Build<B>,
+    ) {
         let versions = (versions.start_bound().cloned(), versions.end_bound().cloned());
         let least = match inputs.start_bound() {
             Bound::Included(&least) => least,
@@ -167,15 +186,38 @@ impl<B: Kernels> Registry<B> {
             Bound::Excluded(_) | Bound::Unbounded => usize::MAX,
         };
         let entry = Entry { versions, inputs: (least, most), build };
-        self.entries.entry(("", name)).or_default().push(entry);
+        self.entries.entry((domain, name)).or_default().push(entry);
+    }
+
+    fn find<'a>(&'a self, label: &'a NodeLabel) -> Option<&'a Entry<B>> {
+        let entries = self.entries.get(&(label.domain.as_str(), label.operator.as_str()))?;
+        entries.iter().find(|entry| entry.versions.contains(&label.opset))
+    }
+
+    /// Refuses a graph with operators that are not known, naming all of them.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), LoadError> {
+        let mut unknown = Vec::new();
+        self.collect_unknown(graph, &mut unknown);
+        if unknown.is_empty() { Ok(()) } else { Err(LoadError::Operators { labels: unknown }) }
+    }
+
+    fn collect_unknown(&self, graph: &Graph, unknown: &mut Vec<Arc<NodeLabel>>) {
+        for node in &graph.nodes {
+            if self.find(&node.label).is_none() {
+                unknown.push(node.label.clone());
+            }
+            for (_, attribute) in &node.attributes {
+                if let Attribute::Graph(graph) = attribute {
+                    self.collect_unknown(graph, unknown);
+                }
+            }
+        }
     }
 
     pub(crate) fn build(&self, node: &Node, ctx: &Context<B>) -> Result<Box<dyn Op<B>>, LoadError> {
         let label = &node.label;
-        let entries = self.entries.get(&(label.domain.as_str(), label.operator.as_str()));
-        let entry = entries
-            .and_then(|entries| entries.iter().find(|e| e.versions.contains(&label.opset)))
-            .ok_or_else(|| LoadError::Operator { label: label.clone() })?;
+        let unknown = || LoadError::Operators { labels: vec![label.clone()] };
+        let entry = self.find(label).ok_or_else(unknown)?;
         let build = || {
             check_inputs(node, entry.inputs)?;
             let args = Args::new(node, self, ctx);

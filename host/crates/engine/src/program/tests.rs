@@ -200,10 +200,6 @@ fn hostile_models_are_refused_by_name() {
         (|m| m.opset_import.clear(), "imports no opset"),
         (|m| m.opset_import[0].version = 99, "opset 99 is not supported"),
         (|m| m.opset_import[0].version = -1, "opset -1 is not supported"),
-        (
-            |m| m.functions.push(FunctionProto { name: "f".into(), domain: String::new() }),
-            "function \"f\"",
-        ),
     ];
     for (change, text) in table {
         let mut hostile = model(addition(), 17);
@@ -231,12 +227,10 @@ fn hostile_models_are_refused_by_name() {
         (|g| g.initializer.push(g.initializer[0].clone()), "\"w\" is defined twice"),
         (|g| g.output.push(info("z", DType::F32, None)), "graph output \"z\""),
         (|g| g.output[0].r#type = None, "\"y\" is of no declared type"),
-        (|g| g.input[0] = info("x", DType::Bytes, None), "element type 8"),
         (|g| g.initializer[0].dims = vec![3], "needs 12 bytes but 8 are given"),
         (|g| g.initializer[0].dims = vec![-2], "dimension -2 is negative"),
         (|g| g.initializer[0].dims = vec![i64::MAX, 8], "overflows"),
         (|g| g.initializer[0].dims = vec![1 << 40], "above the limit"),
-        (|g| g.initializer[0].data_type = 8, "element type 8"),
         (|g| g.initializer[0].data_type = 77, "element type 77"),
         (|g| g.sparse_initializer.push(SparseTensorProto::default()), "sparse"),
         (

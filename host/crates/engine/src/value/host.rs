@@ -17,6 +17,8 @@ pub(crate) enum HostData {
     /// Integers, and bools as 0 and 1.
     Int(Vec<i64>),
     Float(Vec<f64>),
+    /// Byte strings, which no device holds: they stay here, however many they are.
+    Text(Vec<Bytes>),
 }
 
 /// Elements up to which a tensor is kept on the host.
@@ -39,9 +41,17 @@ impl Host {
         Self { dtype, dims, data: HostData::Float(values) }
     }
 
+    /// The caller gives one string for each element.
+    pub(crate) fn text(dims: Vec<usize>, values: Vec<Bytes>) -> Self {
+        debug_assert_eq!(values.len(), dims.iter().product::<usize>());
+        Self { dtype: DType::Bytes, dims, data: HostData::Text(values) }
+    }
+
     /// A tensor without elements. One of `dims` must be zero.
     pub(crate) fn empty(dtype: DType, dims: Vec<usize>) -> Self {
-        if is_float(dtype) {
+        if dtype == DType::Bytes {
+            Self::text(dims, Vec::new())
+        } else if is_float(dtype) {
             Self::floats(dtype, dims, Vec::new())
         } else {
             Self::ints(dtype, dims, Vec::new())
@@ -60,7 +70,7 @@ impl Host {
         }
         let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
         if tensor.shape().elements() == 0 {
-            return (dtype != DType::Bytes).then(|| Self::empty(dtype, dims));
+            return Some(Self::empty(dtype, dims));
         }
         let data = match dtype {
             DType::Bool => HostData::Int(tensor.bytes()?.iter().map(|&b| i64::from(b)).collect()),
@@ -75,7 +85,8 @@ impl Host {
             DType::BF16 => floats::<bf16>(tensor)?,
             DType::F32 => floats::<f32>(tensor)?,
             DType::F64 => floats::<f64>(tensor)?,
-            DType::U64 | DType::Bytes => return None,
+            DType::Bytes => HostData::Text(tensor.strings()?.to_vec()),
+            DType::U64 => return None,
         };
         Some(Self { dtype, dims, data })
     }
@@ -85,6 +96,9 @@ impl Host {
             values.iter().flat_map(|&v| to(v)).collect::<Vec<u8>>().into()
         }
         let bytes = match (&self.data, self.dtype) {
+            (HostData::Text(values), _) => {
+                return Tensor::blobs(Shape::new(self.dims.clone())?, values.clone());
+            }
             (HostData::Int(v), DType::Bool | DType::U8 | DType::I8) => narrow(v, |v| [v as u8]),
             (HostData::Int(v), DType::U16 | DType::I16) => narrow(v, |v| (v as u16).to_le_bytes()),
             (HostData::Int(v), DType::U32 | DType::I32) => narrow(v, |v| (v as u32).to_le_bytes()),
@@ -113,7 +127,22 @@ impl Host {
         match &self.data {
             HostData::Int(values) => values.len(),
             HostData::Float(values) => values.len(),
+            HostData::Text(values) => values.len(),
         }
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        match &self.data {
+            HostData::Text(values) => {
+                values.iter().map(|v| v.len() + size_of::<Bytes>()).fold(0, usize::saturating_add)
+            }
+            _ => self.elements().saturating_mul(self.dtype.size_bytes().unwrap_or(1)),
+        }
+    }
+
+    /// Whether `count` elements of this tensor are still for the host to compute with.
+    pub(crate) fn stays(&self, count: usize) -> bool {
+        count <= HOST_INTS || self.dtype == DType::Bytes
     }
 
     /// The same elements in other dims of as many elements.
@@ -125,12 +154,13 @@ impl Host {
 
     /// A tensor of the elements at `indices`, all of which must be inside.
     pub(crate) fn pick(&self, dims: Vec<usize>, indices: impl Iterator<Item = usize>) -> Self {
-        fn at<T: Copy + Default>(values: &[T], indices: impl Iterator<Item = usize>) -> Vec<T> {
-            indices.map(|i| values.get(i).copied().unwrap_or_default()).collect()
+        fn at<T: Clone + Default>(values: &[T], indices: impl Iterator<Item = usize>) -> Vec<T> {
+            indices.map(|i| values.get(i).cloned().unwrap_or_default()).collect()
         }
         let data = match &self.data {
             HostData::Int(values) => HostData::Int(at(values, indices)),
             HostData::Float(values) => HostData::Float(at(values, indices)),
+            HostData::Text(values) => HostData::Text(at(values, indices)),
         };
         Self { dtype: self.dtype, dims, data }
     }
@@ -141,16 +171,22 @@ impl Host {
         let chunk = |part: &Self| part.elements() / outer.max(1);
         let mut ints = Vec::new();
         let mut floats = Vec::new();
+        let mut text = Vec::new();
         for row in 0..outer {
             for part in parts {
                 let range = row * chunk(part)..(row + 1) * chunk(part);
                 match &part.data {
                     HostData::Int(values) => ints.extend(values.get(range).unwrap_or_default()),
                     HostData::Float(values) => floats.extend(values.get(range).unwrap_or_default()),
+                    HostData::Text(values) => {
+                        text.extend_from_slice(values.get(range).unwrap_or_default());
+                    }
                 }
             }
         }
-        if is_float(dtype) {
+        if dtype == DType::Bytes {
+            Self::text(dims, text)
+        } else if is_float(dtype) {
             Self::floats(dtype, dims, floats)
         } else {
             Self::ints(dtype, dims, ints)
@@ -160,19 +196,21 @@ impl Host {
     /// The own element where `choice` is not zero, `other`'s elsewhere. All have
     /// the same dims, and the tensors the same dtype.
     pub(crate) fn choose(&self, other: &Self, choice: &[i64]) -> Self {
-        fn pick<T: Copy>(yes: &[T], no: &[T], choice: &[i64]) -> Vec<T> {
+        fn pick<T: Clone>(yes: &[T], no: &[T], choice: &[i64]) -> Vec<T> {
             let pairs = yes.iter().zip(no).zip(choice);
-            pairs.map(|((&yes, &no), &choice)| if choice != 0 { yes } else { no }).collect()
+            pairs.map(|((yes, no), &choice)| if choice != 0 { yes } else { no }.clone()).collect()
         }
         let data = match (&self.data, &other.data) {
             (HostData::Int(y), HostData::Int(n)) => HostData::Int(pick(y, n, choice)),
             (HostData::Float(y), HostData::Float(n)) => HostData::Float(pick(y, n, choice)),
+            (HostData::Text(y), HostData::Text(n)) => HostData::Text(pick(y, n, choice)),
             _ => self.data.clone(),
         };
         Self { dtype: self.dtype, dims: self.dims.clone(), data }
     }
 
     /// Converts as ONNX's Cast does: floats are cut towards zero, bool is not-zero.
+    /// Neither dtype may be text.
     pub(crate) fn cast(&self, dtype: DType) -> Self {
         let dims = self.dims.clone();
         match &self.data {
@@ -185,21 +223,24 @@ impl Host {
                 Self::ints(dtype, dims, v.iter().map(|&v| i64::from(v != 0.0)).collect())
             }
             HostData::Float(v) => Self::ints(dtype, dims, v.iter().map(|&v| v as i64).collect()),
+            HostData::Text(_) => self.clone(),
         }
     }
 
-    /// The elements as integers; `None` for floating point.
+    /// The elements as integers; `None` for floating point and text.
     pub(crate) fn as_ints(&self) -> Option<&[i64]> {
         match &self.data {
             HostData::Int(values) => Some(values),
-            HostData::Float(_) => None,
+            HostData::Float(_) | HostData::Text(_) => None,
         }
     }
 
+    /// The elements as numbers; none for text.
     pub(crate) fn to_f64(&self) -> Vec<f64> {
         match &self.data {
             HostData::Int(values) => values.iter().map(|&v| v as f64).collect(),
             HostData::Float(values) => values.clone(),
+            HostData::Text(_) => Vec::new(),
         }
     }
 }

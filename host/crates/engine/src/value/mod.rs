@@ -18,9 +18,22 @@ use crate::kernels::Kernels;
 /// A tensor during a run. A tensor without elements, and a scalar, is always on
 /// the host, so that no kernel ever sees one; [`Value::into_device`] makes a scalar
 /// a tensor of rank 1.
+///
+/// Few operators know what is no tensor; the others never see it, as
+/// [`crate::ops::Inputs::take`] refuses it.
 pub(crate) enum Value<B: Kernels> {
     Host(Arc<HostValue<B>>),
     Device(DeviceTensor<B>),
+    Sequence(Arc<Sequence<B>>),
+    /// An optional value that is not there.
+    Absent,
+}
+
+/// Tensors in a row, whose shapes may differ.
+pub(crate) struct Sequence<B: Kernels> {
+    /// `None` until there is a first item.
+    pub(crate) dtype: Option<DType>,
+    pub(crate) items: Vec<Value<B>>,
 }
 
 /// A host tensor and, once something computed with it, its copy on the device.
@@ -34,6 +47,8 @@ impl<B: Kernels> Clone for Value<B> {
         match self {
             Self::Host(value) => Self::Host(Arc::clone(value)),
             Self::Device(tensor) => Self::Device(tensor.clone()),
+            Self::Sequence(sequence) => Self::Sequence(Arc::clone(sequence)),
+            Self::Absent => Self::Absent,
         }
     }
 }
@@ -50,7 +65,22 @@ impl<B: Kernels> From<DeviceTensor<B>> for Value<B> {
     }
 }
 
+impl<B: Kernels> From<Sequence<B>> for Value<B> {
+    fn from(sequence: Sequence<B>) -> Self {
+        Self::Sequence(Arc::new(sequence))
+    }
+}
+
 impl<B: Kernels> Value<B> {
+    /// The value itself where it is a tensor.
+    pub(crate) fn tensor(self, what: &'static str) -> Result<Self, OpError> {
+        match self {
+            Self::Host(_) | Self::Device(_) => Ok(self),
+            Self::Sequence(_) => Err(OpError::Kind { what, given: "a sequence" }),
+            Self::Absent => Err(OpError::Kind { what, given: "an empty optional value" }),
+        }
+    }
+
     /// A tensor without elements.
     pub(crate) fn empty(dtype: DType, dims: Vec<usize>) -> Self {
         Host::empty(dtype, dims).into()
@@ -61,6 +91,7 @@ impl<B: Kernels> Value<B> {
     pub(crate) fn from_tensor(ctx: &Context<B>, tensor: &Tensor) -> Result<Self, OpError> {
         let elements = tensor.shape().elements();
         let most = match tensor.dtype() {
+            DType::Bytes => usize::MAX,
             dtype if !is_float(dtype) => HOST_INTS,
             _ if tensor.dims().len() <= 1 => HOST_FLOATS,
             _ => 1,
@@ -80,20 +111,32 @@ impl<B: Kernels> Value<B> {
                 .to_tensor()
                 .map_err(|_| OpError::Dims { what: "an output", dims: value.host.dims().to_vec() }),
             Self::Device(tensor) => tensor.clone().download(ctx),
+            Self::Sequence(_) | Self::Absent => Err(self.not_a_tensor()),
         }
     }
 
+    fn not_a_tensor(&self) -> OpError {
+        let given = if matches!(self, Self::Absent) { "absent" } else { "a sequence" };
+        OpError::Kind { what: "a value", given }
+    }
+
+    /// A sequence has the dtype of its items.
     pub(crate) fn dtype(&self) -> DType {
         match self {
             Self::Host(value) => value.host.dtype(),
             Self::Device(tensor) => tensor.dtype(),
+            Self::Sequence(sequence) => sequence.dtype.unwrap_or(DType::F32),
+            Self::Absent => DType::F32,
         }
     }
 
+    /// Of a sequence, its length.
     pub(crate) fn dims(&self) -> Vec<usize> {
         match self {
             Self::Host(value) => value.host.dims().to_vec(),
             Self::Device(tensor) => tensor.dims(),
+            Self::Sequence(sequence) => vec![sequence.items.len()],
+            Self::Absent => vec![0],
         }
     }
 
@@ -106,14 +149,20 @@ impl<B: Kernels> Value<B> {
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.elements().saturating_mul(self.dtype().size_bytes().unwrap_or(1))
+        match self {
+            Self::Host(value) => value.host.size_bytes(),
+            Self::Sequence(sequence) => {
+                sequence.items.iter().map(Self::size_bytes).fold(0, usize::saturating_add)
+            }
+            _ => self.elements().saturating_mul(self.dtype().size_bytes().unwrap_or(1)),
+        }
     }
 
     /// The tensor where it is on the host; does not wait for a device.
     pub(crate) fn as_host(&self) -> Option<&Host> {
         match self {
             Self::Host(value) => Some(&value.host),
-            Self::Device(_) => None,
+            _ => None,
         }
     }
 
@@ -126,6 +175,7 @@ impl<B: Kernels> Value<B> {
                 let tensor = tensor.clone().download(ctx)?;
                 Host::from_tensor(&tensor).ok_or(OpError::DeviceDType { dtype })
             }
+            Self::Sequence(_) | Self::Absent => Err(self.not_a_tensor()),
         }
     }
 
@@ -154,6 +204,7 @@ impl<B: Kernels> Value<B> {
             Self::Device(tensor) => Self::Device(tensor.reshape(&dims)),
             Self::Host(value) if value.host.dims() == dims => Self::Host(value),
             Self::Host(value) => value.host.clone().reshaped(dims).into(),
+            Self::Sequence(_) | Self::Absent => self,
         }
     }
 
@@ -173,7 +224,7 @@ impl<B: Kernels> Value<B> {
             return Ok(Self::empty(self.dtype(), dims.to_vec()));
         }
         match self.as_host() {
-            Some(host) if count <= HOST_INTS => {
+            Some(host) if host.stays(count) => {
                 Ok(host.pick(dims.to_vec(), broadcast_places(host.dims(), dims)).into())
             }
             _ => Ok(self.into_device(ctx)?.with_rank(dims.len()).expand(dims).into()),
@@ -184,6 +235,9 @@ impl<B: Kernels> Value<B> {
     pub(crate) fn cast(self, ctx: &Context<B>, dtype: DType) -> Result<Self, OpError> {
         if self.dtype() == dtype {
             return Ok(self);
+        }
+        if self.dtype() == DType::Bytes || dtype == DType::Bytes {
+            return Err(OpError::Unsupported { what: "a conversion of strings" });
         }
         match self {
             Self::Host(value) if value.host.elements() == 0 || dtype != DType::U64 => {
@@ -211,6 +265,7 @@ impl<B: Kernels> Value<B> {
         let value = match self {
             Self::Device(tensor) => return Ok(tensor),
             Self::Host(value) => value,
+            Self::Sequence(_) | Self::Absent => return Err(self.not_a_tensor()),
         };
         if let Some(tensor) = value.device.get() {
             return Ok(tensor.clone());
