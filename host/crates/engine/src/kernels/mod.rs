@@ -1,14 +1,20 @@
 //! The seam to Burn: what the operators need of a backend beyond Burn's own
 //! traits, with defaults that a backend may override with something faster.
 
+mod activation;
 mod flex;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{BoolStore, get_device_settings};
 
+pub(crate) use self::activation::Activation;
+
 /// A backend that programs can run on.
 pub(crate) trait Kernels: Backend {
+    /// A convolution's weights in the order in which its kernel reads them.
+    type ConvWeights: Send + Sync + 'static;
+
     /// The largest tensor that the device can hold, in bytes.
     fn max_tensor_bytes(_: &Self::Device) -> usize {
         usize::MAX
@@ -20,11 +26,49 @@ pub(crate) trait Kernels: Backend {
         Self::max_pool2d(x, kernel, stride, padding, dilation, false)
     }
 
+    /// Reorders weights `[maps, depth, kernel...]`; `None` where Burn's own
+    /// convolution is used, which takes them as they are.
+    fn pack_conv(_: &FloatTensor<Self>, _groups: usize) -> Option<Self::ConvWeights> {
+        None
+    }
+
+    /// A convolution of `x`, `[batch, channels, size...]`, with packed weights.
+    /// The channels fit the weights, and no dimension of the answer is zero.
+    fn conv_packed(
+        x: FloatTensor<Self>,
+        _: &Self::ConvWeights,
+        _axes: &[ConvAxis],
+        _: ConvTail<Self>,
+    ) -> FloatTensor<Self> {
+        x
+    }
+
     /// The smallest and the largest element, where that can be told at once.
     /// Never asked of a tensor without elements.
     fn int_range(_: &IntTensor<Self>) -> Option<(i64, i64)> {
         None
     }
+}
+
+/// A window along one axis of a convolution. There are `begin` zeros before the
+/// axis, and as many behind it as the last of `out` windows needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ConvAxis {
+    pub(crate) size: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
+    pub(crate) begin: usize,
+    pub(crate) out: usize,
+}
+
+/// What follows a convolution's sums: bias, then residual, then activation.
+pub(crate) struct ConvTail<B: Kernels> {
+    /// One number for each map.
+    pub(crate) bias: Option<FloatTensor<B>>,
+    /// As large as the answer.
+    pub(crate) residual: Option<FloatTensor<B>>,
+    pub(crate) activation: Option<Activation>,
 }
 
 /// A window that slides over two axes.
@@ -44,6 +88,8 @@ pub(crate) fn bool_store<B: Kernels>(device: &B::Device) -> BoolStore {
 
 #[cfg(feature = "cuda")]
 impl Kernels for burn::backend::Cuda {
+    type ConvWeights = std::convert::Infallible;
+
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         cube::max_tensor_bytes::<burn::cubecl::cuda::CudaRuntime>(device)
     }
@@ -51,6 +97,8 @@ impl Kernels for burn::backend::Cuda {
 
 #[cfg(feature = "vulkan")]
 impl Kernels for burn::backend::Vulkan {
+    type ConvWeights = std::convert::Infallible;
+
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         cube::max_tensor_bytes::<burn::backend::wgpu::WgpuRuntime>(device)
     }

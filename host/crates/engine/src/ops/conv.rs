@@ -1,11 +1,13 @@
 //! Convolution.
 
 use burn::tensor::ops::{ConvOptions, FloatTensor};
+use ingle_types::DType;
 
-use super::spatial::{Placed, Window, array, pad_constant};
-use super::{Args, Built, Registry, op};
+use super::elementwise::{add, apply};
+use super::spatial::{Axis, Placed, Window, array, pad_constant};
+use super::{Args, Built, Inputs, Registry, op};
 use crate::context::Context;
-use crate::kernels::Kernels;
+use crate::kernels::{Activation, ConvAxis, ConvTail, Kernels};
 use crate::value::{DeviceTensor, Value, is_float};
 use crate::{BuildError, OpError};
 
@@ -13,14 +15,54 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Conv", 1.., 2..=3, conv);
 }
 
+struct Conv {
+    window: Window,
+    groups: usize,
+    activation: Option<Activation>,
+}
+
+impl Conv {
+    fn of<B: Kernels>(args: &Args<'_, B>) -> Result<Self, BuildError> {
+        Ok(Self { window: Window::of(args)?, groups: groups(args)?, activation: None })
+    }
+}
+
 fn conv<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
-    let window = Window::of(args)?;
-    let groups = groups(args)?;
-    op(move |ctx, mut inputs| {
-        let (x, weight) = (inputs.take(0)?, inputs.take(1)?);
-        let bias = inputs.take_opt(2);
-        Ok(vec![run(ctx, &window, groups, (x, weight, bias))?])
-    })
+    let conv = Conv::of(args)?;
+    op(move |ctx, inputs| conv.run(ctx, inputs))
+}
+
+/// Adds a fourth operand to the convolution, then applies a function.
+fn fused_conv<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    let activation = fused_activation(args)?;
+    let conv = Conv { activation, ..Conv::of(args)? };
+    op(move |ctx, inputs| conv.run(ctx, inputs))
+}
+
+/// The function that onnxruntime's fused operators name, and its parameters.
+pub(super) fn fused_activation<B: Kernels>(
+    args: &Args<'_, B>,
+) -> Result<Option<Activation>, BuildError> {
+    let params = args.floats("activation_params")?.unwrap_or_default();
+    let given = &*args.string("activation", "")?;
+    let activation = match (given, params) {
+        ("", []) => return Ok(None),
+        ("Relu", []) => Activation::Relu,
+        ("Sigmoid", []) => Activation::Sigmoid,
+        ("Tanh", []) => Activation::Tanh,
+        ("HardSwish", []) => Activation::HardSwish,
+        ("Gelu", []) => Activation::Gelu,
+        ("Swish", []) => Activation::Swish { alpha: 1.0 },
+        ("Swish", &[alpha]) => Activation::Swish { alpha },
+        ("LeakyRelu", &[alpha]) => Activation::LeakyRelu { alpha },
+        ("HardSigmoid", &[alpha, beta]) => Activation::HardSigmoid { alpha, beta },
+        ("Clip", &[low, high]) if low <= high => Activation::Clip { low, high },
+        _ => {
+            let reason = "not a known function with as many parameters";
+            return Err(BuildError::Value { name: "activation", reason });
+        }
+    };
+    Ok(Some(activation))
 }
 
 pub(super) fn groups<B: Kernels>(args: &Args<'_, B>) -> Result<usize, BuildError> {
@@ -30,63 +72,129 @@ pub(super) fn groups<B: Kernels>(args: &Args<'_, B>) -> Result<usize, BuildError
         .ok_or(BuildError::Value { name: "group", reason: "not positive" })
 }
 
-type Operands<B> = (Value<B>, Value<B>, Option<Value<B>>);
+/// What a convolution reads, checked against each other.
+struct Operands<B: Kernels> {
+    x: Value<B>,
+    bias: Option<Value<B>>,
+    residual: Option<Value<B>>,
+    out: Vec<usize>,
+    placed: Placed,
+}
 
-fn run<B: Kernels>(
-    ctx: &Context<B>,
-    window: &Window,
-    groups: usize,
-    (x, weight, bias): Operands<B>,
-) -> Result<Value<B>, OpError> {
-    let dtype = x.dtype();
-    let (dims, kernel) = (x.dims(), weight.dims());
-    let (&[batch, channels, ref sizes @ ..], &[maps, depth, ref kernel_sizes @ ..]) =
-        (dims.as_slice(), kernel.as_slice())
-    else {
-        return Err(OpError::Dims { what: "the operand of a convolution", dims });
-    };
-    check_operands(&x, &weight, bias.as_ref())?;
-    if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [maps]) {
-        return Err(OpError::Dims { what: "the bias", dims: bias.dims() });
+impl Conv {
+    /// `kernel` is the weights' dims, and `dtype` theirs.
+    fn check<B: Kernels>(
+        &self,
+        ctx: &Context<B>,
+        inputs: &mut Inputs<B>,
+        kernel: &[usize],
+        dtype: DType,
+    ) -> Result<Operands<B>, OpError> {
+        let (x, bias) = (inputs.take(0)?, inputs.take_opt(2));
+        let residual = inputs.take_opt(3);
+        let dims = x.dims();
+        let (&[batch, channels, ref sizes @ ..], &[maps, depth, ref kernel_sizes @ ..]) =
+            (dims.as_slice(), kernel)
+        else {
+            return Err(OpError::Dims { what: "the operand of a convolution", dims });
+        };
+        check_dtypes(dtype, [Some(&x), bias.as_ref(), residual.as_ref()].into_iter().flatten())?;
+        if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [maps]) {
+            return Err(OpError::Dims { what: "the bias", dims: bias.dims() });
+        }
+        if depth.checked_mul(self.groups) != Some(channels) || !maps.is_multiple_of(self.groups) {
+            let what = "the channels do not fit the weights and groups";
+            return Err(OpError::Mismatch { what, left: dims, right: kernel.to_vec() });
+        }
+        let placed = self.window.place(sizes, kernel_sizes)?;
+        let out = [&[batch, maps][..], &placed.out()].concat();
+        ctx.admit(dtype, &out)?;
+        if let Some(residual) = residual.as_ref().filter(|residual| residual.dims() != out) {
+            let what = "what is added differs from the convolution";
+            return Err(OpError::Mismatch { what, left: residual.dims(), right: out });
+        }
+        if channels == 0 && !out.contains(&0) {
+            return Err(OpError::Dims { what: "the operand of a convolution", dims });
+        }
+        Ok(Operands { x, bias, residual, out, placed })
     }
-    if depth.checked_mul(groups) != Some(channels) || !maps.is_multiple_of(groups) {
-        let what = "the channels do not fit the weights and groups";
-        return Err(OpError::Mismatch { what, left: dims, right: kernel });
+
+    fn run<B: Kernels>(
+        &self,
+        ctx: &Context<B>,
+        mut inputs: Inputs<B>,
+    ) -> Result<Vec<Value<B>>, OpError> {
+        let weight = inputs.take(1)?;
+        let operands = self.check(ctx, &mut inputs, &weight.dims(), weight.dtype())?;
+        if operands.out.contains(&0) {
+            return Ok(vec![Value::empty(weight.dtype(), operands.out)]);
+        }
+        let weight = weight.into_float(ctx, "the weights")?;
+        match B::pack_conv(&weight, self.groups) {
+            Some(weights) => self.fast(ctx, operands, &weights),
+            None => self.slow(ctx, operands, weight),
+        }
     }
-    let placed = window.place(sizes, kernel_sizes)?;
-    let out = [&[batch, maps][..], &placed.out()].concat();
-    ctx.admit(dtype, &out)?;
-    if out.contains(&0) {
-        return Ok(Value::empty(dtype, out));
+
+    fn fast<B: Kernels>(
+        &self,
+        ctx: &Context<B>,
+        operands: Operands<B>,
+        weights: &B::ConvWeights,
+    ) -> Result<Vec<Value<B>>, OpError> {
+        let Operands { x, bias, residual, out, placed } = operands;
+        let tail = ConvTail {
+            bias: bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?,
+            residual: residual.map(|z| z.into_float(ctx, "what is added")).transpose()?,
+            activation: self.activation,
+        };
+        let axes: Vec<ConvAxis> = placed.axes.iter().map(Axis::of_conv).collect();
+        let x = x.into_float(ctx, "the operand")?;
+        let answer: DeviceTensor<B> = DeviceTensor::Float(B::conv_packed(x, weights, &axes, tail));
+        if answer.dims() != out {
+            let what = "the answer is not as large as it should be";
+            return Err(OpError::Mismatch { what, left: answer.dims(), right: out });
+        }
+        Ok(vec![answer.into()])
     }
-    if channels == 0 {
-        return Err(OpError::Dims { what: "the operand of a convolution", dims });
+
+    /// With Burn's own kernels.
+    fn slow<B: Kernels>(
+        &self,
+        ctx: &Context<B>,
+        operands: Operands<B>,
+        weight: FloatTensor<B>,
+    ) -> Result<Vec<Value<B>>, OpError> {
+        let Operands { x, bias, residual, out, placed } = operands;
+        let x = x.into_device(ctx)?;
+        let (x, begins) = if placed.is_symmetric() {
+            (x, placed.begins())
+        } else {
+            let padded = pad_constant(ctx, x, &placed.begins(), &placed.ends(), 0.0)?;
+            (padded, vec![0; placed.axes.len()])
+        };
+        let x = Value::from(x).into_float(ctx, "the operand")?;
+        let bias = bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?;
+        let answer = convolve::<B>((x, weight, bias), &placed, &begins, self.groups)?;
+        let answer = DeviceTensor::Float(answer).cut(&out)?;
+        let answer = match residual {
+            Some(residual) => apply(ctx, &add(), answer.into(), residual)?,
+            None => answer.into(),
+        };
+        let Some(activation) = self.activation else { return Ok(vec![answer]) };
+        let answer = activation.apply::<B>(answer.into_float(ctx, "the answer")?);
+        Ok(vec![DeviceTensor::<B>::Float(answer).into()])
     }
-    let x = x.into_device(ctx)?;
-    let (x, begins) = if placed.is_symmetric() {
-        (x, placed.begins())
-    } else {
-        let padded = pad_constant(ctx, x, &placed.begins(), &placed.ends(), 0.0)?;
-        (padded, vec![0; sizes.len()])
-    };
-    let x = Value::from(x).into_float(ctx, "the operand")?;
-    let weight = weight.into_float(ctx, "the weights")?;
-    let bias = bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?;
-    let answer: DeviceTensor<B> =
-        DeviceTensor::Float(convolve::<B>((x, weight, bias), &placed, &begins, groups)?);
-    Ok(answer.cut(&out)?.into())
 }
 
 /// All are of one float type.
-pub(super) fn check_operands<B: Kernels>(
-    x: &Value<B>,
-    weight: &Value<B>,
-    bias: Option<&Value<B>>,
+pub(super) fn check_dtypes<'a, B: Kernels>(
+    dtype: DType,
+    operands: impl IntoIterator<Item = &'a Value<B>>,
 ) -> Result<(), OpError> {
-    let dtype = x.dtype();
-    for other in std::iter::once(weight).chain(bias) {
-        if !is_float(dtype) || other.dtype() != dtype {
-            return Err(OpError::DTypes { left: dtype, right: other.dtype() });
+    for operand in operands {
+        if !is_float(dtype) || operand.dtype() != dtype {
+            return Err(OpError::DTypes { left: operand.dtype(), right: dtype });
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use burn::tensor::ops::{ConvTransposeOptions, FloatTensor};
 
-use super::conv::{check_operands, groups};
+use super::conv::{check_dtypes, groups};
 use super::spatial::AutoPad;
 use super::{Args, Built, Registry, op};
 use crate::OpError;
@@ -65,7 +65,7 @@ fn run<B: Kernels>(
     else {
         return Err(OpError::Dims { what: "the operand of a convolution", dims });
     };
-    check_operands(&x, &weight, bias.as_ref())?;
+    check_dtypes(dtype, std::iter::once(&weight).chain(bias.as_ref()))?;
     let maps = maps.checked_mul(transposed.groups);
     let fits = depth == channels
         && channels.is_multiple_of(transposed.groups)

@@ -5,7 +5,7 @@ use burn::tensor::Slice;
 use super::Args;
 use super::generate::full;
 use crate::context::Context;
-use crate::kernels::Kernels;
+use crate::kernels::{ConvAxis, Kernels};
 use crate::value::{DeviceTensor, Host, is_float};
 use crate::{BuildError, OpError};
 
@@ -163,6 +163,11 @@ impl Axis {
     pub(super) fn whole(size: usize) -> Self {
         let (kernel, stride, dilation) = (1, 1, 1);
         Self { size, kernel, stride, dilation, begin: 0, end: 0, padding_end: 0, out: size }
+    }
+
+    pub(super) fn of_conv(&self) -> ConvAxis {
+        let Self { size, kernel, stride, dilation, begin, out, .. } = *self;
+        ConvAxis { size, kernel, stride, dilation, begin, out }
     }
 }
 
