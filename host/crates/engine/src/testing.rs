@@ -87,7 +87,10 @@ pub(crate) fn model(graph: GraphProto, opset: i64) -> ModelProto {
     ModelProto {
         ir_version: 8,
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
+        opset_import: vec![
+            OperatorSetIdProto { domain: String::new(), version: opset },
+            OperatorSetIdProto { domain: "com.microsoft".into(), version: 1 },
+        ],
         ..ModelProto::default()
     }
 }
@@ -130,6 +133,11 @@ impl Case {
         self
     }
 
+    pub(crate) fn domain(mut self, domain: &str) -> Self {
+        self.node.domain = domain.into();
+        self
+    }
+
     fn with(mut self, name: &str, kind: AttributeType, attribute: AttributeProto) -> Self {
         let name = name.to_owned();
         self.node.attribute.push(AttributeProto { name, r#type: kind.into(), ..attribute });
@@ -147,6 +155,15 @@ impl Case {
     pub(crate) fn ints(self, name: &str, ints: &[i64]) -> Self {
         let ints = ints.to_vec();
         self.with(name, AttributeType::Ints, AttributeProto { ints, ..AttributeProto::default() })
+    }
+
+    pub(crate) fn floats(self, name: &str, floats: &[f32]) -> Self {
+        let floats = floats.to_vec();
+        self.with(
+            name,
+            AttributeType::Floats,
+            AttributeProto { floats, ..AttributeProto::default() },
+        )
     }
 
     pub(crate) fn string(self, name: &str, s: &str) -> Self {

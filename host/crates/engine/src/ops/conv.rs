@@ -13,6 +13,7 @@ use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Conv", 1.., 2..=3, conv);
+    r.add_in("com.microsoft", "FusedConv", 1.., 2..=4, fused_conv);
 }
 
 struct Conv {
@@ -272,6 +273,35 @@ mod tests {
             .gives([f32s(&[1, 1, 4], &[-1., -1., -1., -1.])]);
         Case::of("Conv", [counting(&[1, 1, 2, 2, 2]), ones(&[1, 1, 2, 2, 1])])
             .gives([f32s(&[1, 1, 1, 1, 2], &[16., 20.])]);
+    }
+
+    #[test]
+    fn a_fused_convolution_adds_and_applies() {
+        let case = |activation: &str, params: &[f32]| {
+            let (x, w) = (counting(&[1, 1, 1, 3]), f32s(&[1, 1, 1, 1], &[-2.]));
+            let (bias, residual) = (f32s(&[1], &[1.]), f32s(&[1, 1, 1, 3], &[0.5, 5., 0.]));
+            let case = Case::of("FusedConv", [x, w, bias, residual]).domain("com.microsoft");
+            case.string("activation", activation).floats("activation_params", params)
+        };
+        let gives = |activation, params: &[f32], wanted: [f32; 3]| {
+            case(activation, params).gives([f32s(&[1, 1, 1, 3], &wanted)]);
+        };
+        gives("Relu", &[], [0., 2., 0.]);
+        gives("LeakyRelu", &[0.5], [-0.25, 2., -2.5]);
+        gives("Clip", &[-4., 1.], [-0.5, 1., -4.]);
+        gives("HardSigmoid", &[0.25, 0.5], [0.375, 1., 0.]);
+        gives("HardSwish", &[], [-0.208_333_33, 1.666_666_6, -0.0]);
+        gives("Sigmoid", &[], [0.377_540_67, 0.880_797_1, 0.006_692_850_7]);
+        gives("Tanh", &[], [-0.462_117_16, 0.964_027_6, -0.999_909_2]);
+        gives("Swish", &[2.], [-0.134_470_71, 1.964_027_6, -0.000_226_989_34]);
+        gives("Gelu", &[], [-0.154_268_77, 1.954_499_7, -0.000_001_433_258]);
+        case("Softplus", &[]).fails("\"activation\"");
+        case("Clip", &[1., -1.]).fails("\"activation\"");
+        case("Relu", &[1.]).fails("\"activation\"");
+        let (x, w) = (counting(&[1, 1, 1, 3]), f32s(&[1, 1, 1, 1], &[1.]));
+        let residual = f32s(&[1, 1, 1, 1], &[0.]);
+        let wrong = Case::of("FusedConv", [x, w, residual]).without(2).domain("com.microsoft");
+        wrong.fails("what is added");
     }
 
     #[test]
