@@ -63,6 +63,7 @@ pub(crate) struct ConvAxis {
 }
 
 /// What follows a convolution's sums: bias, then residual, then activation.
+#[expect(dead_code, reason = "read by the kernels that follow")]
 pub(crate) struct ConvTail<B: Kernels> {
     /// One number for each map.
     pub(crate) bias: Option<FloatTensor<B>>,
