@@ -25,6 +25,7 @@ mod external;
 mod graph;
 mod kernels;
 mod literal;
+mod number;
 mod ops;
 mod plan;
 mod probe;

@@ -5,15 +5,16 @@ use ingle_types::DType;
 
 use super::tensor::narrow;
 use super::{Args, Built, Registry, op};
-use crate::OpError;
 use crate::context::Context;
-use crate::dims::{axis_at, strides};
+use crate::dims::{axis_at, product, strides, to_ints};
 use crate::kernels::Kernels;
 use crate::value::{HOST_INTS, Host, Value};
+use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Gather", 1.., 2..=2, gather);
     r.add("GatherElements", 11.., 2..=2, gather_elements);
+    r.add("GatherND", 11.., 2..=2, gather_nd);
 }
 
 fn gather<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
@@ -26,7 +27,7 @@ fn gather<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 }
 
 /// The axis is replaced by the dims of the indices.
-fn take<B: Kernels>(
+pub(super) fn take<B: Kernels>(
     ctx: &Context<B>,
     x: Value<B>,
     axis: usize,
@@ -67,7 +68,7 @@ fn take<B: Kernels>(
 }
 
 /// Indices on the host, counted from the start.
-fn checked_places(indices: &Host, size: usize) -> Result<Vec<usize>, OpError> {
+pub(super) fn checked_places(indices: &Host, size: usize) -> Result<Vec<usize>, OpError> {
     let given = indices.dtype();
     let expected = "an integer tensor";
     let values =
@@ -114,30 +115,15 @@ fn gather_elements<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let (x, indices) = (inputs.take(0)?, inputs.take(1)?);
         let (dims, picked) = (x.dims(), indices.dims());
         let axis = axis_at(axis, dims.len())?;
-        let fits = dims.len() == picked.len()
-            && (0..dims.len()).all(|i| i == axis || picked.get(i) <= dims.get(i));
-        if !fits {
-            let what = "the indices reach beyond the operand";
-            return Err(OpError::Mismatch { what, left: dims, right: picked });
-        }
+        check_reach(&dims, &picked, axis)?;
         ctx.admit(x.dtype(), &picked)?;
         if picked.contains(&0) {
             return Ok(vec![Value::empty(x.dtype(), picked)]);
         }
         let size = dims.get(axis).copied().unwrap_or_default();
         if let (Some(values), Some(host)) = (x.as_host(), indices.as_host()) {
-            let places = checked_places(host, size)?;
-            let (steps, own) = (strides(&dims), strides(&picked));
-            let at = places.into_iter().enumerate().map(|(i, place)| {
-                let coordinate = |d: usize| {
-                    let (stride, size) = (own.get(d).copied(), picked.get(d).copied());
-                    i / stride.unwrap_or(1) % size.unwrap_or(1)
-                };
-                let along = |(d, &step): (usize, &usize)| {
-                    step * if d == axis { place } else { coordinate(d) }
-                };
-                steps.iter().enumerate().map(along).sum()
-            });
+            let along = checked_places(host, size)?;
+            let at = element_places(&dims, &picked, axis, &along)?;
             return Ok(vec![values.pick(picked.clone(), at).into()]);
         }
         let indices = checked_indices(ctx, indices, size)?;
@@ -147,6 +133,131 @@ fn gather_elements<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         }
         Ok(vec![tensor.gather(axis, indices).into()])
     })
+}
+
+fn check_reach(dims: &[usize], picked: &[usize], axis: usize) -> Result<(), OpError> {
+    let fits = dims.len() == picked.len()
+        && (0..dims.len()).all(|i| i == axis || picked.get(i) <= dims.get(i));
+    if fits {
+        return Ok(());
+    }
+    let what = "the indices reach beyond the operand";
+    Err(OpError::Mismatch { what, left: dims.to_vec(), right: picked.to_vec() })
+}
+
+/// The place in shape `dims` of each element of shape `picked`, whose place along
+/// `axis` is replaced by the checked one in `along`.
+pub(super) fn element_places(
+    dims: &[usize],
+    picked: &[usize],
+    axis: usize,
+    along: &[usize],
+) -> Result<impl Iterator<Item = usize>, OpError> {
+    check_reach(dims, picked, axis)?;
+    let steps = strides(dims);
+    let own = strides(picked);
+    let terms: Vec<(usize, usize, usize)> = own
+        .into_iter()
+        .zip(picked)
+        .zip(&steps)
+        .enumerate()
+        .map(|(d, ((own, &size), &step))| (own, size, if d == axis { 0 } else { step }))
+        .collect();
+    let step = steps.get(axis).copied().unwrap_or_default();
+    Ok(along.iter().enumerate().map(move |(i, place)| {
+        let others = terms.iter().map(|&(own, size, step)| i / own % size * step);
+        place * step + others.sum::<usize>()
+    }))
+}
+
+/// What a tensor of index tuples points at.
+pub(super) struct Tuples {
+    /// The part that each tuple points at, counted in parts.
+    pub(super) places: Vec<usize>,
+    /// The shape of all those parts together.
+    pub(super) dims: Vec<usize>,
+    /// Elements of a part.
+    pub(super) part: usize,
+}
+
+/// The last dimension of the indices holds tuples that point into `dims`, behind
+/// `batch` leading dimensions that both have.
+pub(super) fn tuple_places<B: Kernels>(
+    ctx: &Context<B>,
+    dims: &[usize],
+    indices: &Value<B>,
+    batch: usize,
+) -> Result<Tuples, OpError> {
+    let given = indices.dims();
+    let Some((&length, outer)) = given.split_last() else {
+        return Err(OpError::Dims { what: "the indices", dims: given });
+    };
+    let fail = |what| OpError::Mismatch { what, left: dims.to_vec(), right: given.clone() };
+    let (Some(shared), Some(rest)) = (dims.get(..batch), dims.get(batch..)) else {
+        return Err(fail("the indices have more batch dimensions than its rank"));
+    };
+    if outer.get(..batch) != Some(shared) {
+        return Err(fail("their batch dimensions differ"));
+    }
+    let (Some(pointed), Some(part)) = (rest.get(..length), rest.get(length..)) else {
+        return Err(fail("the tuples are longer, more than its rank"));
+    };
+    let picked = [outer, part].concat();
+    let elements = product(&picked)?;
+    let part = part.iter().product();
+    if elements == 0 {
+        return Ok(Tuples { places: Vec::new(), dims: picked, part });
+    }
+    // Empty tuples take no memory, however many there are.
+    ctx.admit(DType::I64, outer)?;
+    let indices = indices.to_host(ctx)?;
+    let steps = strides(pointed);
+    let (size, tuples): (usize, usize) = (pointed.iter().product(), outer.iter().product());
+    let each = tuples / shared.iter().product::<usize>();
+    let mut places: Vec<usize> = (0..tuples).map(|tuple| tuple / each * size).collect();
+    for (at, (&size, step)) in pointed.iter().zip(steps).enumerate() {
+        let column = indices.pick(vec![tuples], (0..tuples).map(|tuple| tuple * length + at));
+        for (place, along) in places.iter_mut().zip(checked_places(&column, size)?) {
+            *place += along * step;
+        }
+    }
+    Ok(Tuples { places, dims: picked, part })
+}
+
+fn gather_nd<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    let batch = usize::try_from(args.int("batch_dims", 0)?)
+        .map_err(|_| BuildError::Value { name: "batch_dims", reason: "it is negative" })?;
+    op(move |ctx, mut inputs| {
+        let (x, indices) = (inputs.take(0)?, inputs.take(1)?);
+        let tuples = tuple_places(ctx, &x.dims(), &indices, batch)?;
+        Ok(vec![pick_parts(ctx, x, tuples.part, &tuples.places, tuples.dims)?])
+    })
+}
+
+/// A tensor of shape `dims` out of parts of `part` elements of `x`, whose places
+/// are counted in such parts and are inside.
+pub(super) fn pick_parts<B: Kernels>(
+    ctx: &Context<B>,
+    x: Value<B>,
+    part: usize,
+    places: &[usize],
+    dims: Vec<usize>,
+) -> Result<Value<B>, OpError> {
+    ctx.admit(x.dtype(), &dims)?;
+    if dims.contains(&0) {
+        return Ok(Value::empty(x.dtype(), dims));
+    }
+    let count: usize = dims.iter().product();
+    if let Some(host) = x.as_host()
+        && host.stays(count)
+    {
+        let at = places.iter().flat_map(|&place| place * part..(place + 1) * part);
+        return Ok(host.pick(dims, at).into());
+    }
+    let rows = x.elements() / part;
+    let places = Host::ints(DType::I64, vec![places.len()], to_ints(places));
+    let places = Value::<B>::from(places).into_int(ctx, "the indices")?;
+    Ok(x.into_device(ctx)?.reshape(&[rows, part]).select(0, places).reshape(&dims).into())
 }
 
 #[cfg(test)]
@@ -193,5 +304,32 @@ mod tests {
             .int("axis", 1)
             .fails("reach beyond");
         Case::of("GatherElements", [x, i64s(&[1, 1], &[2])]).fails("index 2");
+    }
+    #[test]
+    fn each_tuple_picks_a_part() {
+        let x = counting(&[2, 2, 2]);
+        Case::of("GatherND", [x.clone(), i64s(&[2, 1], &[1, 0])])
+            .gives([f32s(&[2, 2, 2], &[5., 6., 7., 8., 1., 2., 3., 4.])]);
+        Case::of("GatherND", [x.clone(), i64s(&[2, 3], &[0, 1, -1, 1, 0, 0])])
+            .gives([f32s(&[2], &[4., 5.])]);
+        Case::of("GatherND", [x.clone(), i64s(&[2, 1], &[1, 0])])
+            .int("batch_dims", 1)
+            .gives([f32s(&[2, 2], &[3., 4., 5., 6.])]);
+        Case::of("GatherND", [x, i64s(&[0, 1], &[])]).gives([f32s(&[0, 2, 2], &[])]);
+        Case::of("GatherND", [tensor(&[2], &[true as u8, 7]), i64s(&[1], &[1])])
+            .gives([tensor(&[], &[7u8])]);
+    }
+
+    #[test]
+    fn tuples_are_checked() {
+        let x = counting(&[2, 2]);
+        let gather = |indices| Case::of("GatherND", [x.clone(), indices]);
+        gather(i64s(&[1, 2], &[0, 2])).fails("index 2");
+        gather(i64s(&[1, 2], &[0, i64::MIN])).fails("size 2");
+        gather(i64s(&[1, 3], &[0; 3])).fails("more than its rank");
+        gather(i64s(&[], &[0])).fails("the indices cannot be");
+        gather(i64s(&[3, 1], &[0; 3])).int("batch_dims", 1).fails("batch dimensions differ");
+        gather(i64s(&[2, 2, 1], &[0; 4])).int("batch_dims", 3).fails("than its rank");
+        gather(i64s(&[1, 1], &[0])).int("batch_dims", -1).fails("negative");
     }
 }

@@ -141,7 +141,7 @@ fn range<B: Kernels>(
 }
 
 /// Moves a large host tensor to the device.
-fn placed<B: Kernels>(ctx: &Context<B>, host: Host) -> Result<Value<B>, OpError> {
+pub(super) fn placed<B: Kernels>(ctx: &Context<B>, host: Host) -> Result<Value<B>, OpError> {
     if host.elements() <= HOST_INTS {
         return Ok(host.into());
     }

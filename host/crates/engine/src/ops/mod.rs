@@ -17,17 +17,22 @@ mod elementwise;
 mod gather;
 mod generate;
 mod matmul;
+mod nms;
 mod norm;
+mod one_hot;
 mod pad;
+mod pick;
 mod pool;
 mod reduce;
 mod resize;
 mod rnn;
+mod scatter;
 mod shape;
 mod slice;
 mod spatial;
 mod tensor;
 mod unary;
+mod unique;
 
 use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
@@ -139,16 +144,21 @@ impl<B: Kernels> Registry<B> {
         gather::register(&mut registry);
         generate::register(&mut registry);
         matmul::register(&mut registry);
+        nms::register(&mut registry);
         norm::register(&mut registry);
+        one_hot::register(&mut registry);
         pad::register(&mut registry);
+        pick::register(&mut registry);
         pool::register(&mut registry);
         reduce::register(&mut registry);
         resize::register(&mut registry);
         rnn::register(&mut registry);
+        scatter::register(&mut registry);
         shape::register(&mut registry);
         slice::register(&mut registry);
         tensor::register(&mut registry);
         unary::register(&mut registry);
+        unique::register(&mut registry);
         #[cfg(test)]
         registry.add("Panic", .., .., |_| op(|_, _| panic!("the text of a foreign library")));
         registry
