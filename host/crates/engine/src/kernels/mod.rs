@@ -6,7 +6,7 @@ mod flex;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{BoolStore, get_device_settings};
+use burn::tensor::{BoolStore, TensorMetadata, get_device_settings};
 
 pub(crate) use self::activation::Activation;
 
@@ -41,6 +41,28 @@ pub(crate) trait Kernels: Backend {
         _: ConvTail<Self>,
     ) -> FloatTensor<Self> {
         x
+    }
+
+    /// `softmax(scores * scale + bias)` over the last axis of
+    /// `[batch, heads, rows, columns]`. Each dim of the bias is the scores' or one.
+    fn attention_weights(
+        scores: FloatTensor<Self>,
+        scale: f64,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        let scores =
+            if scale == 1.0 { scores } else { Self::float_mul_scalar(scores, scale.into()) };
+        let scores = match bias {
+            Some(bias) => Self::biased(scores, bias),
+            None => scores,
+        };
+        Self::softmax(scores, 3)
+    }
+
+    /// `scores + bias`, where each dim of the bias is the scores' or one.
+    fn biased(scores: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = scores.shape();
+        Self::float_add(scores, Self::float_expand(bias, shape))
     }
 
     /// The smallest and the largest element, where that can be told at once.

@@ -9,13 +9,19 @@
 
 mod activation;
 mod args;
+mod attend;
+mod attention;
+mod cache;
+mod causal_conv;
 mod compare;
 mod control;
 mod conv;
 mod conv_transpose;
+mod cumulative;
 mod elementwise;
 mod gather;
 mod generate;
+mod linear_attention;
 mod matmul;
 mod nms;
 mod norm;
@@ -27,6 +33,7 @@ mod reduce;
 mod resize;
 mod rnn;
 mod scatter;
+mod rotary;
 mod shape;
 mod slice;
 mod spatial;
@@ -136,13 +143,18 @@ impl<B: Kernels> Registry<B> {
     pub(crate) fn new() -> Self {
         let mut registry = Self { entries: HashMap::new() };
         activation::register(&mut registry);
+        attention::register(&mut registry);
+        cache::register(&mut registry);
+        causal_conv::register(&mut registry);
         compare::register(&mut registry);
         control::register(&mut registry);
         conv::register(&mut registry);
         conv_transpose::register(&mut registry);
+        cumulative::register(&mut registry);
         elementwise::register(&mut registry);
         gather::register(&mut registry);
         generate::register(&mut registry);
+        linear_attention::register(&mut registry);
         matmul::register(&mut registry);
         nms::register(&mut registry);
         norm::register(&mut registry);
@@ -154,6 +166,7 @@ impl<B: Kernels> Registry<B> {
         resize::register(&mut registry);
         rnn::register(&mut registry);
         scatter::register(&mut registry);
+        rotary::register(&mut registry);
         shape::register(&mut registry);
         slice::register(&mut registry);
         tensor::register(&mut registry);

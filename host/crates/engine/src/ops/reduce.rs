@@ -1,4 +1,4 @@
-//! Reductions over axes, arg-max and arg-min, running sums, the largest entries.
+//! Reductions over axes, arg-max and arg-min, the largest entries.
 
 use burn::tensor::IntDType;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -36,7 +36,6 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     add("ReduceLogSumExp", log_sum_exp, 18);
     r.add("ArgMax", 1.., 1..=1, |a| arg(a, true));
     r.add("ArgMin", 1.., 1..=1, |a| arg(a, false));
-    r.add("CumSum", 11.., 2..=2, cum_sum);
     r.add("TopK", 1..=9, 1..=1, |a| {
         let k = a.int_opt("k")?.ok_or(BuildError::Missing { name: "k" })?;
         top_k(a, Some(k))
@@ -320,37 +319,6 @@ fn arg<B: Kernels>(args: &Args<'_, B>, largest: bool) -> Built<B> {
     })
 }
 
-fn cum_sum<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
-    let (exclusive, reverse) = (args.flag("exclusive", false)?, args.flag("reverse", false)?);
-    op(move |ctx, mut inputs| {
-        let (x, axis) = (inputs.take(0)?, inputs.take(1)?);
-        let dims = x.dims();
-        let axis = axis_at(axis.scalar(ctx, "the axis")? as i64, dims.len())?;
-        if dims.contains(&0) {
-            return Ok(vec![x]);
-        }
-        let axes = [axis];
-        Ok(vec![
-            match x.into_device(ctx)? {
-                DeviceTensor::Float(x) => {
-                    let x = if reverse { B::float_flip(x, &axes) } else { x };
-                    let sums = B::float_cumsum(x.clone(), axis);
-                    let sums = if exclusive { B::float_sub(sums, x) } else { sums };
-                    DeviceTensor::Float(if reverse { B::float_flip(sums, &axes) } else { sums })
-                }
-                DeviceTensor::Int(x) => {
-                    let x = if reverse { B::int_flip(x, &axes) } else { x };
-                    let sums = B::int_cumsum(x.clone(), axis);
-                    let sums = if exclusive { B::int_sub(sums, x) } else { sums };
-                    DeviceTensor::Int(if reverse { B::int_flip(sums, &axes) } else { sums })
-                }
-                DeviceTensor::Bool(_) => return Err(OpError::Unsupported { what: "bools" }),
-            }
-            .into(),
-        ])
-    })
-}
-
 /// Ties go to the lower index.
 fn top_k<B: Kernels>(args: &Args<'_, B>, fixed: Option<i64>) -> Built<B> {
     let axis = args.int("axis", -1)?;
@@ -458,14 +426,6 @@ mod tests {
         find("ArgMin").int("keepdims", 0).gives([i64s(&[1], &[0])]);
         find("ArgMax").int("select_last_index", 1).gives([i64s(&[1, 1], &[2])]);
         find("ArgMin").int("select_last_index", 1).gives([i64s(&[1, 1], &[3])]);
-    }
-
-    #[test]
-    fn running_sums_go_both_ways() {
-        let sums = || Case::of("CumSum", [counting(&[3, 1]), i64s(&[], &[0])]);
-        sums().gives([f32s(&[3, 1], &[1., 3., 6.])]);
-        sums().int("exclusive", 1).gives([f32s(&[3, 1], &[0., 1., 3.])]);
-        sums().int("reverse", 1).gives([f32s(&[3, 1], &[6., 5., 3.])]);
     }
 
     #[test]
