@@ -3,13 +3,12 @@
 use burn::tensor::ops::ConvOptions;
 use ingle_types::DType;
 
-use super::conv::check_operands;
 use super::generate::full;
 use super::tensor::{join, narrow};
 use super::{Args, Built, Inputs, Registry, op};
 use crate::context::Context;
 use crate::kernels::Kernels;
-use crate::value::{DeviceTensor, Host, Value};
+use crate::value::{DeviceTensor, Host, Value, is_float};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -36,7 +35,11 @@ fn run<B: Kernels>(
     let (x, weight) = (inputs.take(0)?, inputs.take(1)?);
     let (bias, past) = (inputs.take_opt(2), inputs.take_opt(3));
     let (dtype, dims, kernel) = (x.dtype(), x.dims(), weight.dims());
-    check_operands(&x, &weight, bias.as_ref())?;
+    let differs = |v: &&Value<B>| !is_float(dtype) || v.dtype() != dtype;
+    let others = [Some(&weight), bias.as_ref(), past.as_ref()];
+    if let Some(other) = others.into_iter().flatten().find(differs) {
+        return Err(OpError::DTypes { left: dtype, right: other.dtype() });
+    }
     let (&[batch, channels, length], &[_, 1, taps]) = (dims.as_slice(), kernel.as_slice()) else {
         let what = "it takes tensors of rank three, and weights for each channel";
         return Err(OpError::Mismatch { what, left: dims, right: kernel });
@@ -51,7 +54,7 @@ fn run<B: Kernels>(
     }
     let remembered = vec![batch, channels, taps - 1];
     let past = match past {
-        Some(past) if past.dims() != remembered || past.dtype() != dtype => {
+        Some(past) if past.dims() != remembered => {
             return Err(OpError::Dims { what: "the state", dims: past.dims() });
         }
         Some(past) => past,

@@ -56,9 +56,10 @@ impl Rotation {
         let front = dims.get(..last).unwrap_or_default();
         let half = [front, &[span / 2]].concat();
         for angle in [&cos, &sin] {
-            if broadcast(&angle.dims(), &half)? != half {
+            let given = angle.dims();
+            if given.last() != half.last() || broadcast(&given, &half)? != half {
                 let what = "the angles do not fit the heads";
-                return Err(OpError::Mismatch { what, left: angle.dims(), right: dims });
+                return Err(OpError::Mismatch { what, left: given, right: dims });
             }
         }
         if dims.contains(&0) {
