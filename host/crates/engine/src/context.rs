@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{self as bt, BoolStore};
+use bytes::Bytes;
 use ingle_types::{DType, Limits};
 
 use crate::OpError;
@@ -83,7 +84,8 @@ impl<B: Kernels> Context<B> {
         if dims.contains(&0) {
             return Ok(());
         }
-        let size = dtype.size_bytes().unwrap_or(1);
+        // Of a string at least what refers to it.
+        let size = dtype.size_bytes().unwrap_or(size_of::<Bytes>());
         dims.iter()
             .try_fold(size, |n, &d| n.checked_mul(d))
             .filter(|&bytes| bytes <= self.tensor_bytes)

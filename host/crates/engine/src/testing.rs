@@ -28,6 +28,12 @@ pub(crate) fn bools(dims: &[usize], values: &[u8]) -> Tensor {
     Tensor::dense(DType::Bool, Shape::new(dims).unwrap(), values.to_vec()).unwrap()
 }
 
+/// A tensor of strings.
+pub(crate) fn texts(dims: &[usize], values: &[&str]) -> Tensor {
+    let values = values.iter().map(|v| Bytes::copy_from_slice(v.as_bytes())).collect();
+    Tensor::blobs(Shape::new(dims).unwrap(), values).unwrap()
+}
+
 /// 1, 2, 3... in shape `dims`.
 pub(crate) fn counting(dims: &[usize]) -> Tensor {
     let count: usize = dims.iter().product();
@@ -67,7 +73,8 @@ pub(crate) fn initializer(name: &str, tensor: &Tensor) -> TensorProto {
         name: name.into(),
         dims: tensor.dims().iter().map(|&d| d as i64).collect(),
         data_type: element_of(tensor.dtype()).into(),
-        raw_data: tensor.bytes().unwrap().clone(),
+        raw_data: tensor.bytes().cloned().unwrap_or_default(),
+        string_data: tensor.strings().map(<[Bytes]>::to_vec).unwrap_or_default(),
         ..TensorProto::default()
     }
 }
@@ -114,12 +121,14 @@ pub(crate) struct Case {
     node: NodeProto,
     inputs: Vec<Option<Tensor>>,
     opset: i64,
+    /// The version of `ai.onnx.ml`.
+    ml: i64,
 }
 
 impl Case {
     pub(crate) fn of(operator: &str, inputs: impl IntoIterator<Item = Tensor>) -> Self {
         let inputs: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
-        Self { node: node(operator, &[], &[]), inputs, opset: 17 }
+        Self { node: node(operator, &[], &[]), inputs, opset: 17, ml: 3 }
     }
 
     /// Leaves out the input at `index`.
@@ -135,6 +144,13 @@ impl Case {
 
     pub(crate) fn domain(mut self, domain: &str) -> Self {
         self.node.domain = domain.into();
+        self
+    }
+
+    /// Makes the node one of this version of `ai.onnx.ml`.
+    pub(crate) fn ml(mut self, version: i64) -> Self {
+        self.node.domain = "ai.onnx.ml".into();
+        self.ml = version;
         self
     }
 
@@ -159,11 +175,14 @@ impl Case {
 
     pub(crate) fn floats(self, name: &str, floats: &[f32]) -> Self {
         let floats = floats.to_vec();
-        self.with(
-            name,
-            AttributeType::Floats,
-            AttributeProto { floats, ..AttributeProto::default() },
-        )
+        let attribute = AttributeProto { floats, ..AttributeProto::default() };
+        self.with(name, AttributeType::Floats, attribute)
+    }
+
+    pub(crate) fn strings(self, name: &str, strings: &[&str]) -> Self {
+        let strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
+        let attribute = AttributeProto { strings, ..AttributeProto::default() };
+        self.with(name, AttributeType::Strings, attribute)
     }
 
     pub(crate) fn string(self, name: &str, s: &str) -> Self {
@@ -234,7 +253,10 @@ impl Case {
             graph.output.push(info(&name, wanted.dtype(), None));
         }
         graph.node.push(node);
-        let program = load(&model(graph, self.opset)).map_err(|e| full_text(&e))?;
+        let mut model = model(graph, self.opset);
+        let domain = "ai.onnx.ml".into();
+        model.opset_import.push(OperatorSetIdProto { domain, version: self.ml });
+        let program = load(&model).map_err(|e| full_text(&e))?;
         let answer = program.run(&request, &[]).map_err(|e| full_text(&e))?;
         Ok(answer.into_values().collect())
     }

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use ingle_types::Tensor;
 
 use super::Registry;
@@ -146,6 +147,15 @@ impl<'a, B: Kernels> Args<'a, B> {
             Some(Attribute::Strings(values)) => {
                 Ok(Some(values.iter().map(|v| String::from_utf8_lossy(v)).collect()))
             }
+            Some(_) => Err(BuildError::Type { name: name.into(), expected: "strings" }),
+        }
+    }
+
+    /// As [`Args::strings`], byte for byte.
+    pub(crate) fn texts(&self, name: &'static str) -> Result<Option<&'a [Bytes]>, BuildError> {
+        match self.find(name) {
+            None => Ok(None),
+            Some(Attribute::Strings(values)) => Ok(Some(values)),
             Some(_) => Err(BuildError::Type { name: name.into(), expected: "strings" }),
         }
     }

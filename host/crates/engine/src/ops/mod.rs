@@ -23,6 +23,7 @@ mod gather;
 mod generate;
 mod linear_attention;
 mod matmul;
+mod ml;
 mod nms;
 mod norm;
 mod one_hot;
@@ -46,6 +47,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 pub(crate) use self::args::{Args, Subgraph};
+pub(crate) use self::ml::DOMAIN as ML_DOMAIN;
 use crate::context::Context;
 use crate::graph::{Attribute, Graph, Node};
 use crate::kernels::Kernels;
@@ -156,6 +158,7 @@ impl<B: Kernels> Registry<B> {
         generate::register(&mut registry);
         linear_attention::register(&mut registry);
         matmul::register(&mut registry);
+        ml::register(&mut registry);
         nms::register(&mut registry);
         norm::register(&mut registry);
         one_hot::register(&mut registry);

@@ -1,0 +1,397 @@
+//! Support vector machines: libsvm's models, and liblinear's where there are no
+//! support vectors.
+
+use ingle_types::DType;
+
+use super::scores::{Labels, Transform, largest, logistic};
+use super::{DOMAIN, dot, output, rows_of, singles};
+use crate::context::Context;
+use crate::kernels::Kernels;
+use crate::ops::{Args, Built, Registry, op};
+use crate::value::Value;
+use crate::{BuildError, OpError};
+
+pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
+    r.add_in(DOMAIN, "SVMRegressor", 1.., 1..=1, regressor);
+    r.add_in(DOMAIN, "SVMClassifier", 1.., 1..=1, classifier);
+}
+
+/// How alike two rows of features are.
+#[derive(Clone, Copy)]
+enum Kernel {
+    Linear,
+    Poly { gamma: f32, coef0: f32, degree: f32 },
+    Rbf { gamma: f32 },
+    Sigmoid { gamma: f32, coef0: f32 },
+}
+
+impl Kernel {
+    fn read<B: Kernels>(args: &Args<'_, B>) -> Result<Self, BuildError> {
+        let name = "kernel_params";
+        let (gamma, coef0, degree) = match args.floats(name)? {
+            None | Some([]) => (0., 0., 0.),
+            Some(&[gamma, coef0, degree]) => (gamma, coef0, degree),
+            Some(_) => return Err(BuildError::Value { name, reason: "not three numbers" }),
+        };
+        Ok(match &*args.string("kernel_type", "LINEAR")? {
+            "LINEAR" => Self::Linear,
+            "POLY" => Self::Poly { gamma, coef0, degree },
+            "RBF" => Self::Rbf { gamma },
+            "SIGMOID" => Self::Sigmoid { gamma, coef0 },
+            _ => {
+                return Err(BuildError::Value { name: "kernel_type", reason: "no such kernel" });
+            }
+        })
+    }
+
+    fn of(self, left: &[f32], right: &[f32]) -> f32 {
+        match self {
+            Self::Linear => dot(left, right),
+            Self::Poly { gamma, coef0, degree } => (gamma * dot(left, right) + coef0).powf(degree),
+            Self::Rbf { gamma } => {
+                let squares = left.iter().zip(right).map(|(a, b)| (a - b) * (a - b));
+                (-gamma * squares.sum::<f32>()).exp()
+            }
+            Self::Sigmoid { gamma, coef0 } => (gamma * dot(left, right) + coef0).tanh(),
+        }
+    }
+}
+
+/// Rows that operands are compared with: support vectors, or plain weights.
+struct Vectors {
+    kernel: Kernel,
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl Vectors {
+    fn new(
+        kernel: Kernel,
+        values: &[f32],
+        count: usize,
+        name: &'static str,
+    ) -> Result<Self, BuildError> {
+        if values.is_empty() || count == 0 || !values.len().is_multiple_of(count) {
+            return Err(BuildError::Value { name, reason: "not equally long rows" });
+        }
+        Ok(Self { kernel, values: values.to_vec(), count })
+    }
+
+    fn columns(&self) -> usize {
+        self.values.len() / self.count
+    }
+
+    /// The rows of the operand, and how many there are.
+    fn rows(&self, dims: &[usize]) -> Result<usize, OpError> {
+        let [rows, columns] = rows_of(dims)?;
+        if columns != self.columns() {
+            let (left, right) = (dims.to_vec(), vec![self.count, self.columns()]);
+            return Err(OpError::Mismatch { what: "features and vectors", left, right });
+        }
+        Ok(rows)
+    }
+
+    /// The kernel of `row` with each vector.
+    fn kernels(&self, row: &[f32]) -> Vec<f32> {
+        self.values.chunks_exact(self.columns()).map(|v| self.kernel.of(row, v)).collect()
+    }
+}
+
+fn rho<B: Kernels>(args: &Args<'_, B>, least: usize) -> Result<Vec<f32>, BuildError> {
+    let name = "rho";
+    match args.floats(name)? {
+        Some(values) if values.len() >= least => Ok(values.to_vec()),
+        Some(_) => Err(BuildError::Value { name, reason: "not one for each pair of classes" }),
+        None => Err(BuildError::Missing { name }),
+    }
+}
+
+/// ONNX Runtime applies no transform to what a regressor gives, nor does this.
+fn regressor<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    Transform::read(args)?;
+    let kernel = Kernel::read(args)?;
+    let one_class = args.flag("one_class", false)?;
+    let rho = rho(args, 1)?.first().copied().unwrap_or_default();
+    let name = "coefficients";
+    let coefficients = args.floats(name)?.ok_or(BuildError::Missing { name })?.to_vec();
+    let vectors = args.floats("support_vectors")?.unwrap_or_default();
+    let supports = usize::try_from(args.int("n_supports", 0)?).unwrap_or_default();
+    if supports > 0 && coefficients.len() != supports {
+        return Err(BuildError::Value { name, reason: "not one for each support vector" });
+    }
+    // Without support vectors the coefficients are the weights.
+    let (vectors, weights) = if supports > 0 {
+        (Vectors::new(kernel, vectors, supports, "support_vectors")?, coefficients)
+    } else {
+        (Vectors::new(Kernel::Linear, &coefficients, 1, name)?, vec![1.])
+    };
+    op(move |ctx, mut inputs| {
+        let x = inputs.take(0)?.to_tensor(ctx)?;
+        let rows = vectors.rows(x.dims())?;
+        ctx.admit(DType::F32, &[rows, 1])?;
+        let score = |row: &[f32]| {
+            let score = dot(&vectors.kernels(row), &weights) + rho;
+            match one_class {
+                true if score > 0. => 1.,
+                true => -1.,
+                false => score,
+            }
+        };
+        let scores: Vec<f32> = singles(&x)?.chunks_exact(vectors.columns()).map(score).collect();
+        Ok(vec![output(ctx, &[rows, 1], &scores)?])
+    })
+}
+
+struct Classifier {
+    labels: Labels,
+    vectors: Vectors,
+    transform: Transform,
+    mode: Mode,
+}
+
+enum Mode {
+    /// One row of weights for each class, and what is added to its product.
+    Linear {
+        rho: f32,
+        all_positive: bool,
+    },
+    Pairs(Pairs),
+}
+
+/// One decision for each pair of classes.
+struct Pairs {
+    /// How many support vectors each class has.
+    supports: Vec<usize>,
+    /// `[classes - 1, vectors]`, in libsvm's arrangement.
+    coefficients: Vec<f32>,
+    rho: Vec<f32>,
+    /// Platt's A and B of each pair, where probabilities are wanted.
+    sigmoid: Vec<(f32, f32)>,
+}
+
+fn classifier<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    args.makes_outputs(2);
+    let labels = Labels::read(args, "classlabels_ints", "classlabels_strings")?;
+    let kernel = Kernel::read(args)?;
+    let transform = Transform::read(args)?;
+    let name = "coefficients";
+    let coefficients = args.floats(name)?.ok_or(BuildError::Missing { name })?;
+    let values = args.floats("support_vectors")?.unwrap_or_default();
+    let supports = args.sizes("vectors_per_class")?.unwrap_or_default();
+    let sigmoid = sigmoid(args)?;
+    let count = supports.iter().fold(0usize, |sum, &s| sum.saturating_add(s));
+    let classifier = if count == 0 {
+        let all_positive = coefficients.iter().all(|&c| c >= 0.);
+        let rho = rho(args, 1)?.first().copied().unwrap_or_default();
+        let vectors = Vectors::new(Kernel::Linear, coefficients, labels.len(), name)?;
+        Classifier { labels, vectors, transform, mode: Mode::Linear { rho, all_positive } }
+    } else {
+        let vectors = Vectors::new(kernel, values, count, "support_vectors")?;
+        let coefficients = coefficients.to_vec();
+        let pairs = labels.len().saturating_mul(labels.len() - 1) / 2;
+        let rho = rho(args, pairs)?;
+        let pairs = Pairs { supports, coefficients, rho, sigmoid };
+        pairs.check(labels.len(), count)?;
+        Classifier { labels, vectors, transform, mode: Mode::Pairs(pairs) }
+    };
+    op(move |ctx, mut inputs| classifier.run(ctx, &inputs.take(0)?))
+}
+
+fn sigmoid<B: Kernels>(args: &Args<'_, B>) -> Result<Vec<(f32, f32)>, BuildError> {
+    let a = args.floats("prob_a")?.unwrap_or_default();
+    let b = args.floats("prob_b")?.unwrap_or_default();
+    if a.len() != b.len() {
+        let reason = "not as many as in prob_a";
+        return Err(BuildError::Value { name: "prob_b", reason });
+    }
+    Ok(a.iter().copied().zip(b.iter().copied()).collect())
+}
+
+impl Classifier {
+    fn run<B: Kernels>(&self, ctx: &Context<B>, x: &Value<B>) -> Result<Vec<Value<B>>, OpError> {
+        let x = x.to_tensor(ctx)?;
+        let dims = [self.vectors.rows(x.dims())?, self.scores()];
+        ctx.admit(DType::F32, &dims)?;
+        let (mut places, mut scores) = (Vec::new(), Vec::new());
+        for row in singles(&x)?.chunks_exact(self.vectors.columns()) {
+            let kernels = self.vectors.kernels(row);
+            match &self.mode {
+                Mode::Linear { rho, all_positive } => {
+                    let mut row: Vec<f32> = kernels.iter().map(|k| k + rho).collect();
+                    places.push(linear_class(&row, *all_positive));
+                    self.transform.apply(&mut row);
+                    scores.append(&mut row);
+                }
+                Mode::Pairs(pairs) => {
+                    let (place, mut row) = pairs.decide(&kernels, self.transform);
+                    places.push(place);
+                    scores.append(&mut row);
+                }
+            }
+        }
+        Ok(vec![self.labels.pick(ctx, &places)?, output(ctx, &dims, &scores)?])
+    }
+
+    /// How many scores each row gets: one for each pair of classes where there
+    /// are neither weights nor probabilities.
+    fn scores(&self) -> usize {
+        let classes = self.labels.len();
+        match &self.mode {
+            Mode::Pairs(pairs) if pairs.sigmoid.is_empty() && classes != 2 => {
+                classes * (classes - 1) / 2
+            }
+            _ => classes,
+        }
+    }
+}
+
+/// Of two classes, the second wins by being above zero, or half where no weight
+/// is negative.
+fn linear_class(scores: &[f32], all_positive: bool) -> usize {
+    let best = largest(scores);
+    let most = scores.get(best).copied().unwrap_or_default();
+    let second = if all_positive { most >= 0.5 } else { most > 0. };
+    if scores.len() == 2 && second { 1 } else { best }
+}
+
+impl Pairs {
+    fn check(&self, classes: usize, vectors: usize) -> Result<(), BuildError> {
+        if self.supports.len() != classes {
+            let reason = "not one for each class";
+            return Err(BuildError::Value { name: "vectors_per_class", reason });
+        }
+        if (classes - 1).checked_mul(vectors) != Some(self.coefficients.len()) {
+            let reason = "not one for each support vector and other class";
+            return Err(BuildError::Value { name: "coefficients", reason });
+        }
+        let pairs = classes * (classes - 1) / 2;
+        if !self.sigmoid.is_empty() && self.sigmoid.len() < pairs {
+            let reason = "not one for each pair of classes";
+            return Err(BuildError::Value { name: "prob_a", reason });
+        }
+        Ok(())
+    }
+
+    /// The place of the winning class, and the scores that are answered.
+    fn decide(&self, kernels: &[f32], transform: Transform) -> (usize, Vec<f32>) {
+        let classes = self.supports.len();
+        let (mut votes, mut scores) = (vec![0f32; classes], Vec::new());
+        for (index, (i, j)) in pairs_of(classes).enumerate() {
+            let score = self.score(kernels, index, i, j);
+            if let Some(votes) = votes.get_mut(if score > 0. { i } else { j }) {
+                *votes += 1.;
+            }
+            scores.push(score as f32);
+        }
+        if !self.sigmoid.is_empty() {
+            scores = self.probabilities(&scores, classes);
+            transform.apply(&mut scores);
+        } else if let &[score] = scores.as_slice() {
+            scores = two_scores(transform, score);
+        } else {
+            transform.apply(&mut scores);
+        }
+        (largest(&votes), scores)
+    }
+
+    /// How much class `i` is preferred to class `j`: each one's support vectors,
+    /// with their coefficients against the other.
+    fn score(&self, kernels: &[f32], pair: usize, i: usize, j: usize) -> f64 {
+        let vectors = kernels.len();
+        let part = |class: usize, row: usize| -> f64 {
+            let start: usize = self.supports.iter().take(class).sum();
+            let end = start + self.supports.get(class).copied().unwrap_or_default();
+            let coefficients = self.coefficients.get(row * vectors..).unwrap_or_default();
+            let coefficients = coefficients.get(start..end).unwrap_or_default();
+            let kernels = kernels.get(start..end).unwrap_or_default();
+            coefficients.iter().zip(kernels).map(|(c, k)| f64::from(c * k)).sum()
+        };
+        let rho = self.rho.get(pair).copied().unwrap_or_default();
+        part(i, j - 1) + part(j, i) + f64::from(rho)
+    }
+
+    /// Of each class, from the scores of the pairs.
+    fn probabilities(&self, scores: &[f32], classes: usize) -> Vec<f32> {
+        const LEAST: f32 = 1e-7;
+        let mut wins = vec![0f32; classes * classes];
+        for (((i, j), score), (a, b)) in pairs_of(classes).zip(scores).zip(&self.sigmoid) {
+            let win = (1. - logistic(score * a + b)).clamp(LEAST, 1. - LEAST);
+            for (place, value) in [(i * classes + j, win), (j * classes + i, 1. - win)] {
+                if let Some(cell) = wins.get_mut(place) {
+                    *cell = value;
+                }
+            }
+        }
+        coupled(&wins, classes)
+    }
+}
+
+/// Every two classes, in the order in which libsvm compares them.
+fn pairs_of(classes: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..classes).flat_map(move |i| (i + 1..classes).map(move |j| (i, j)))
+}
+
+/// The scores of two classes from the one that separates them, which is positive
+/// for the first; in ONNX Runtime's order and signs.
+fn two_scores(transform: Transform, score: f32) -> Vec<f32> {
+    match transform {
+        Transform::None => vec![-score, score],
+        Transform::Logistic => vec![logistic(-score), logistic(score)],
+        _ => vec![1. - score, score],
+    }
+}
+
+/// Probabilities that agree best with those of all pairs: the second method of
+/// Wu, Lin and Weng, "Probability estimates for multi-class classification by
+/// pairwise coupling" (2004), with libsvm's bounds on the search. `wins` holds at
+/// `[i, j]` how likely i is if it is one of i and j.
+fn coupled(wins: &[f32], classes: usize) -> Vec<f32> {
+    const ROUNDS: usize = 100;
+    let at = |i: usize, j: usize| wins.get(i * classes + j).copied().unwrap_or_default();
+    let q: Vec<Vec<f32>> = (0..classes)
+        .map(|i| {
+            let cell = |j: usize| match i == j {
+                true => (0..classes).filter(|&k| k != i).map(|k| at(k, i) * at(k, i)).sum(),
+                false => -at(j, i) * at(i, j),
+            };
+            (0..classes).map(cell).collect()
+        })
+        .collect();
+    let mut p = vec![1. / classes as f32; classes];
+    for _ in 0..ROUNDS {
+        let mut qp: Vec<f32> = q.iter().map(|row| dot(row, &p)).collect();
+        let mut pqp = dot(&p, &qp);
+        let error = qp.iter().map(|v| (v - pqp).abs()).fold(0., f32::max);
+        if error < 0.005 / classes as f32 {
+            break;
+        }
+        for (i, row) in q.iter().enumerate() {
+            let (own, weight) =
+                (qp.get(i).copied().unwrap_or_default(), row.get(i).copied().unwrap_or(1.));
+            let step = (pqp - own) / weight;
+            if let Some(p) = p.get_mut(i) {
+                *p += step;
+            }
+            let scale = 1. + step;
+            pqp = (pqp + step * (step * weight + 2. * own)) / scale / scale;
+            for ((qp, q), p) in qp.iter_mut().zip(row).zip(&mut p) {
+                *qp = (*qp + step * q) / scale;
+                *p /= scale;
+            }
+        }
+    }
+    p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_of_pairs_are_coupled() {
+        let p = coupled(&[0., 0.7, 0.3, 0.], 2);
+        assert!((p[0] - 0.7).abs() < 5e-3 && (p[1] - 0.3).abs() < 5e-3, "{p:?}");
+        let equal = coupled(&[0., 0.5, 0.5, 0.5, 0., 0.5, 0.5, 0.5, 0.], 3);
+        assert_eq!(equal, [1. / 3.; 3]);
+    }
+}
