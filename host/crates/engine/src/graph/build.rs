@@ -3,9 +3,11 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::functions::{Expansion, Functions, Placed};
-use super::{Attribute, Capture, Graph, Node, ValueId};
-use crate::literal::Literals;
-use crate::proto::{GraphProto, TensorProto};
+use super::{Attribute, Capture, Declared, Graph, Node, ValueId};
+use crate::literal::{Literals, dtype_of};
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::type_proto::Value;
+use crate::proto::{GraphProto, TensorProto, ValueInfoProto};
 use crate::{BuildError, LoadError, NodeLabel};
 
 /// The version of each operator domain that a model imports.
@@ -83,6 +85,7 @@ impl<'a> Builder<'a> {
             .enumerate()
             .map(|(index, placed)| self.node(&mut scope, index, placed))
             .collect::<Result<Vec<_>, _>>()?;
+        let declared = proto.output.iter().map(Declared::of).collect();
         let outputs: Vec<ValueId> =
             proto.output.into_iter().map(|output| scope.resolve(&output.name, None)).collect();
         let nodes = sort(nodes, scope.names.len())?;
@@ -90,6 +93,7 @@ impl<'a> Builder<'a> {
             values: scope.names,
             inputs,
             outputs,
+            declared,
             constants,
             nodes,
             captures: scope.captures,
@@ -164,6 +168,23 @@ impl<'a> Builder<'a> {
         let inputs = proto.input.iter().map(&mut read).collect();
         let outputs = proto.output.iter().map(&mut read).collect();
         Ok(Node { label, inputs, outputs, attributes, captured })
+    }
+}
+
+impl Declared {
+    fn of(info: &ValueInfoProto) -> Self {
+        let Some(Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref())
+        else {
+            return Self::default();
+        };
+        let dims = tensor.shape.as_ref().map(|shape| {
+            let size = |value: &Option<dimension::Value>| match *value {
+                Some(dimension::Value::DimValue(size)) => usize::try_from(size).ok(),
+                _ => None,
+            };
+            shape.dim.iter().map(|dim| size(&dim.value)).collect()
+        });
+        Self { dtype: dtype_of(tensor.elem_type), dims }
     }
 }
 

@@ -7,7 +7,7 @@ mod functions;
 
 use std::sync::Arc;
 
-use ingle_types::Tensor;
+use ingle_types::{DType, Tensor};
 
 pub(crate) use self::attributes::Attribute;
 pub(crate) use self::build::{Opsets, build, domain_of};
@@ -23,6 +23,8 @@ pub(crate) struct Graph {
     pub(crate) values: Vec<String>,
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
+    /// What the graph says of each output.
+    pub(crate) declared: Vec<Declared>,
     /// Initializers. One that is an input too is that input's default.
     pub(crate) constants: Vec<(ValueId, Tensor)>,
     /// Each node comes after those that produce what it reads.
@@ -39,6 +41,13 @@ pub(crate) struct Node {
     pub(crate) attributes: Vec<(String, Attribute)>,
     /// What the node's subgraphs read of this graph, each value once.
     pub(crate) captured: Vec<ValueId>,
+}
+
+/// A tensor as a graph declares it; what is not told is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Declared {
+    pub(crate) dtype: Option<DType>,
+    pub(crate) dims: Option<Vec<Option<usize>>>,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use ingle_types::Tensor;
 
 use super::Registry;
 use crate::context::Context;
-use crate::graph::{Attribute, Graph, Node};
+use crate::graph::{Attribute, Declared, Graph, Node};
 use crate::kernels::Kernels;
 use crate::plan::Plan;
 use crate::{BuildError, LoadError};
@@ -28,6 +28,8 @@ pub(crate) struct Subgraph<B: Kernels> {
     /// Inputs that the operator gives, before the captured ones.
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
+    /// What the subgraph says of each output.
+    pub(crate) declared: Vec<Declared>,
     /// Which of the node's captured values the plan wants, in its order.
     pub(crate) captured: Vec<usize>,
 }
@@ -179,7 +181,13 @@ impl<'a, B: Kernels> Args<'a, B> {
         let plan = Plan::compile(graph, self.registry, self.ctx).map_err(fail)?;
         let place = |id| self.node.captured.iter().position(|&c| Some(c) == id);
         let captured = graph.captures.iter().filter_map(|c| place(c.outer)).collect();
-        Ok(Subgraph { plan, inputs: graph.inputs.len(), outputs: graph.outputs.len(), captured })
+        Ok(Subgraph {
+            plan,
+            inputs: graph.inputs.len(),
+            outputs: graph.outputs.len(),
+            declared: graph.declared.clone(),
+            captured,
+        })
     }
 
     /// Says how many outputs the operator makes; one, where it does not say.

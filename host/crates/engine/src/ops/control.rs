@@ -5,6 +5,8 @@ use ingle_types::DType;
 use super::tensor::join;
 use super::{Args, Built, Inputs, Op, Registry, Subgraph};
 use crate::context::Context;
+use crate::dims::axis_at;
+use crate::graph::Declared;
 use crate::kernels::Kernels;
 use crate::value::{Host, Value};
 use crate::{BuildError, OpError};
@@ -16,7 +18,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
 
 impl<B: Kernels> Subgraph<B> {
     /// Runs with `own` inputs and what the node captured.
-    fn run(
+    pub(super) fn run(
         &self,
         ctx: &Context<B>,
         own: Vec<Value<B>>,
@@ -87,11 +89,9 @@ impl<B: Kernels> Op<B> for Loop<B> {
             None => Host::ints(DType::Bool, vec![], vec![1]).into(),
         };
         let mut carried =
-            (0..self.carried).map(|i| inputs.take(i + 2)).collect::<Result<Vec<_>, _>>()?;
-        let mut scanned: Vec<Vec<Value<B>>> = Vec::new();
-        scanned.resize_with(self.body.outputs - 1 - self.carried, Vec::new);
+            (0..self.carried).map(|i| inputs.take_any(i + 2)).collect::<Result<Vec<_>, _>>()?;
+        let mut stacks = Stacks::of(self.body.declared.get(1 + self.carried..));
         let mut trip = 0;
-        let mut bytes = 0usize;
         while trip < trips && condition.scalar(ctx, "the condition")? != 0.0 {
             ctx.step()?;
             let number: Value<B> = Host::ints(DType::I64, vec![], vec![trip]).into();
@@ -100,25 +100,91 @@ impl<B: Kernels> Op<B> for Loop<B> {
             let mut outputs = self.body.run(ctx, own, &inputs)?.into_iter();
             condition = outputs.next().ok_or(OpError::Missing { index: 1 })?;
             carried = outputs.by_ref().take(self.carried).collect();
-            for (list, value) in scanned.iter_mut().zip(outputs) {
-                bytes = bytes.saturating_add(value.size_bytes());
-                let mut dims = value.dims();
-                dims.insert(0, 1);
-                list.push(value.reshape(dims));
-            }
-            if bytes > ctx.run_bytes() {
-                return Err(OpError::Memory { limit: ctx.run_bytes() });
-            }
+            stacks.push(ctx, outputs)?;
             trip += 1;
         }
-        for list in scanned {
-            if list.is_empty() {
-                return Err(OpError::Unsupported { what: "a scanned output of no iterations" });
-            }
-            carried.push(join(ctx, list, 0)?);
-        }
+        carried.extend(stacks.join(ctx, |_| Layout { axis: 0, backwards: false })?);
         Ok(carried)
     }
+}
+
+/// Outputs of a body that are stacked, one entry for each iteration.
+pub(super) struct Stacks<'a, B: Kernels> {
+    entries: Vec<(Vec<Value<B>>, &'a Declared)>,
+    bytes: usize,
+}
+
+/// How entries lie in a stack.
+pub(super) struct Layout {
+    /// The axis that counts the entries.
+    pub(super) axis: i64,
+    /// Whether the last entry comes first.
+    pub(super) backwards: bool,
+}
+
+impl<'a, B: Kernels> Stacks<'a, B> {
+    pub(super) fn of(declared: Option<&'a [Declared]>) -> Self {
+        let declared = declared.unwrap_or_default();
+        Self { entries: declared.iter().map(|declared| (Vec::new(), declared)).collect(), bytes: 0 }
+    }
+
+    /// Adds the outputs of one iteration.
+    pub(super) fn push(
+        &mut self,
+        ctx: &Context<B>,
+        outputs: impl Iterator<Item = Value<B>>,
+    ) -> Result<(), OpError> {
+        for ((list, _), value) in self.entries.iter_mut().zip(outputs) {
+            let value = value.tensor("a stacked output")?;
+            self.bytes = self.bytes.saturating_add(value.size_bytes());
+            list.push(value);
+        }
+        if self.bytes > ctx.run_bytes() {
+            return Err(OpError::Memory { limit: ctx.run_bytes() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(
+        self,
+        ctx: &Context<B>,
+        layout: impl Fn(usize) -> Layout,
+    ) -> Result<Vec<Value<B>>, OpError> {
+        let stacks = self.entries.into_iter().enumerate();
+        stacks.map(|(i, (list, declared))| stack(ctx, list, declared, &layout(i))).collect()
+    }
+}
+
+fn stack<B: Kernels>(
+    ctx: &Context<B>,
+    mut list: Vec<Value<B>>,
+    declared: &Declared,
+    layout: &Layout,
+) -> Result<Value<B>, OpError> {
+    let Some(first) = list.first() else { return nothing(declared, layout) };
+    let axis = axis_at(layout.axis, first.rank() + 1)?;
+    if layout.backwards {
+        list.reverse();
+    }
+    let entry = |value: Value<B>| {
+        let mut dims = value.dims();
+        // An entry of another rank is refused when they are joined.
+        dims.insert(axis.min(dims.len()), 1);
+        value.reshape(dims)
+    };
+    join(ctx, list.into_iter().map(entry).collect(), layout.axis)
+}
+
+/// A stack without entries, whose other dimensions are zero where the body does
+/// not tell them.
+fn nothing<B: Kernels>(declared: &Declared, layout: &Layout) -> Result<Value<B>, OpError> {
+    let what = "a stacked output of no iterations and no declared type";
+    let dtype = declared.dtype.ok_or(OpError::Unsupported { what })?;
+    let dims = declared.dims.iter().flatten();
+    let mut dims: Vec<usize> = dims.map(|size| size.unwrap_or_default()).collect();
+    let axis = axis_at(layout.axis, dims.len() + 1)?;
+    dims.insert(axis, 0);
+    Ok(Value::empty(dtype, dims))
 }
 
 #[cfg(test)]
@@ -164,6 +230,23 @@ mod tests {
         Case::of("Loop", [trips, go, start])
             .graph("body", body("small"))
             .gives([f32s(&[1], &[4.]), f32s(&[2, 1], &[2., 4.])]);
+    }
+
+    #[test]
+    fn no_iterations_stack_to_nothing_of_the_declared_type() {
+        let inputs = [i64s(&[], &[0]), bools(&[], &[1]), f32s(&[1], &[1.])];
+        let nothing = |dims, wanted: &[usize]| {
+            let mut body = body("c");
+            body.output.retain(|output| output.name != "kept");
+            body.output.push(info("kept", DType::F32, dims));
+            let start = f32s(&[1], &[1.]);
+            Case::of("Loop", inputs.clone()).graph("body", body).gives([start, f32s(wanted, &[])]);
+        };
+        nothing(Some(&[2, -1]), &[0, 2, 0]);
+        nothing(None, &[0]);
+        let mut untyped = body("c");
+        untyped.output.iter_mut().for_each(|output| output.r#type = None);
+        Case::of("Loop", inputs).graph("body", untyped).fails("no declared type");
     }
 
     #[test]

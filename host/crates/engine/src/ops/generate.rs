@@ -101,6 +101,14 @@ pub(super) fn full<B: Kernels>(
     .into())
 }
 
+pub(super) fn zeros<B: Kernels>(
+    ctx: &Context<B>,
+    dtype: DType,
+    dims: Vec<usize>,
+) -> Result<Value<B>, OpError> {
+    full(ctx, &Host::ints(DType::I64, vec![], vec![0]).cast(dtype), dims)
+}
+
 fn range<B: Kernels>(
     ctx: &Context<B>,
     start: &Value<B>,

@@ -3,7 +3,7 @@
 use ingle_types::DType;
 
 use super::elementwise::{add, apply};
-use super::generate::full;
+use super::generate::zeros;
 use super::{Args, Built, Registry, op};
 use crate::OpError;
 use crate::context::Context;
@@ -82,17 +82,25 @@ fn product<B: Kernels>(
         (DeviceTensor::Float(l), DeviceTensor::Float(r)) => {
             Ok(DeviceTensor::Float(B::float_matmul(l, r)))
         }
-        (DeviceTensor::Int(l), DeviceTensor::Int(r)) => Ok(DeviceTensor::Int(B::int_matmul(l, r))),
+        (l @ DeviceTensor::Int(_), r @ DeviceTensor::Int(_)) => integers(ctx, l, r),
         _ => Err(OpError::DType { what: "an operand", expected: "a numeric tensor", given }),
     }
 }
 
-fn zeros<B: Kernels>(
+/// In 32 or 64 bits, which is what Burn multiplies; the answer wraps to its own type.
+fn integers<B: Kernels>(
     ctx: &Context<B>,
-    dtype: DType,
-    dims: Vec<usize>,
-) -> Result<Value<B>, OpError> {
-    full(ctx, &Host::ints(DType::I64, vec![], vec![0]).cast(dtype), dims)
+    left: DeviceTensor<B>,
+    right: DeviceTensor<B>,
+) -> Result<DeviceTensor<B>, OpError> {
+    let dtype = left.dtype();
+    let wide = if dtype == DType::I32 { DType::I32 } else { DType::I64 };
+    match (left.cast(ctx, wide)?, right.cast(ctx, wide)?) {
+        (DeviceTensor::Int(l), DeviceTensor::Int(r)) => {
+            DeviceTensor::Int(B::int_matmul(l, r)).cast(ctx, dtype)
+        }
+        (l, r) => Err(OpError::DTypes { left: l.dtype(), right: r.dtype() }),
+    }
 }
 
 /// `alpha * A * B + beta * C`.

@@ -140,6 +140,15 @@ fn reduce<B: Kernels>(args: &Args<'_, B>, reduction: Reduction<B>) -> Built<B> {
     })
 }
 
+/// The sum over the axes at `places`, which stay as ones.
+pub(super) fn sum_of<B: Kernels>(
+    ctx: &Context<B>,
+    x: Value<B>,
+    places: &[usize],
+) -> Result<Value<B>, OpError> {
+    run(ctx, &sum(), x, places)
+}
+
 /// The answer keeps the reduced axes, as ones.
 fn run<B: Kernels>(
     ctx: &Context<B>,
