@@ -216,6 +216,15 @@ impl Case {
         }
     }
 
+    /// The output, where no literal could say what it must be.
+    #[track_caller]
+    pub(crate) fn answer(&self) -> Tensor {
+        match self.run(false, &[f32s(&[], &[0.0])]) {
+            Ok(mut given) => given.remove(0),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Checks that the node is refused, at load or in the run, with this text.
     #[track_caller]
     pub(crate) fn fails(&self, text: &str) {

@@ -32,6 +32,10 @@ impl Kernels for Flex {
         }
     }
 
+    fn full_floats() -> bool {
+        true
+    }
+
     fn int_range(tensor: &FlexTensor) -> Option<(i64, i64)> {
         let tensor = tensor.to_contiguous();
         let bytes = tensor.bytes();

@@ -65,6 +65,12 @@ pub(crate) trait Kernels: Backend {
         Self::float_add(scores, Self::float_expand(bias, shape))
     }
 
+    /// Whether products of float32 matrices, and convolutions, keep all 24 bits of
+    /// each number; some devices multiply with fewer.
+    fn full_floats() -> bool {
+        false
+    }
+
     /// The smallest and the largest element, where that can be told at once.
     /// Never asked of a tensor without elements.
     fn int_range(_: &IntTensor<Self>) -> Option<(i64, i64)> {

@@ -167,17 +167,8 @@ impl Conv {
         weight: FloatTensor<B>,
     ) -> Result<Vec<Value<B>>, OpError> {
         let Operands { x, bias, residual, out, placed } = operands;
-        let x = x.into_device(ctx)?;
-        let (x, begins) = if placed.is_symmetric() {
-            (x, placed.begins())
-        } else {
-            let padded = pad_constant(ctx, x, &placed.begins(), &placed.ends(), 0.0)?;
-            (padded, vec![0; placed.axes.len()])
-        };
-        let x = Value::from(x).into_float(ctx, "the operand")?;
         let bias = bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?;
-        let answer = convolve::<B>((x, weight, bias), &placed, &begins, self.groups)?;
-        let answer = DeviceTensor::Float(answer).cut(&out)?;
+        let answer = plain(ctx, (x, weight, bias), &placed, self.groups)?.cut(&out)?;
         let answer = match residual {
             Some(residual) => apply(ctx, &add(), answer.into(), residual)?,
             None => answer.into(),
@@ -186,6 +177,25 @@ impl Conv {
         let answer = activation.apply::<B>(answer.into_float(ctx, "the answer")?);
         Ok(vec![DeviceTensor::<B>::Float(answer).into()])
     }
+}
+
+/// With Burn's own kernels, in which sums of integers are exact while they are
+/// exact as floats. The answer may be larger than it should be.
+pub(super) fn plain<B: Kernels>(
+    ctx: &Context<B>,
+    (x, weight, bias): (Value<B>, FloatTensor<B>, Option<FloatTensor<B>>),
+    placed: &Placed,
+    groups: usize,
+) -> Result<DeviceTensor<B>, OpError> {
+    let x = x.into_device(ctx)?;
+    let (x, begins) = if placed.is_symmetric() {
+        (x, placed.begins())
+    } else {
+        let padded = pad_constant(ctx, x, &placed.begins(), &placed.ends(), 0.0)?;
+        (padded, vec![0; placed.axes.len()])
+    };
+    let x = Value::from(x).into_float(ctx, "the operand")?;
+    Ok(DeviceTensor::Float(convolve::<B>((x, weight, bias), placed, &begins, groups)?))
 }
 
 /// All are of one float type.

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use ingle_types::DType;
 
 use super::generate::full;
 use super::tensor::narrow;
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
-use crate::dims::axis_at;
+use crate::dims::{axes_at, axis_at, to_sizes};
 use crate::kernels::Kernels;
 use crate::value::{Host, Value};
 use crate::{BuildError, OpError};
@@ -17,10 +18,11 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Pad", 1..=1, 1..=1, |a| by_attributes(a, "paddings"));
     r.add("Pad", 2..=10, 1..=1, |a| by_attributes(a, "pads"));
     r.add("Pad", 11.., 2..=4, by_inputs);
+    r.add("CenterCropPad", 18.., 2..=2, center_crop_pad);
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+pub(super) enum Mode {
     Constant,
     Reflect,
     Edge,
@@ -58,7 +60,7 @@ fn by_inputs<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let pads = inputs.take(1)?.ints(ctx, "the pads")?;
         let fill = match inputs.take_opt(2) {
             Some(fill) => fill.to_host(ctx)?,
-            None => Host::ints(DType::I64, vec![], vec![0]).cast(x.dtype()),
+            None => nothing(x.dtype()),
         };
         if fill.dtype() != x.dtype() {
             return Err(OpError::DTypes { left: x.dtype(), right: fill.dtype() });
@@ -71,7 +73,42 @@ fn by_inputs<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     })
 }
 
-fn pad<B: Kernels>(
+/// What is put where nothing else is said: zero, or an empty string.
+pub(super) fn nothing(dtype: DType) -> Host {
+    match dtype {
+        DType::Bytes => Host::text(vec![], vec![Bytes::new()]),
+        dtype => Host::ints(DType::I64, vec![], vec![0]).cast(dtype),
+    }
+}
+
+/// Crops or pads some axes to the sizes of a tensor, keeping what is in the middle.
+fn center_crop_pad<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+    let axes = args.ints("axes")?.map(<[i64]>::to_vec);
+    op(move |ctx, mut inputs| {
+        let x = inputs.take(0)?;
+        let sizes = to_sizes(&inputs.take(1)?.ints(ctx, "the shape")?, "a size")?;
+        let dims = x.dims();
+        let axes = axes.clone().unwrap_or_else(|| (0..dims.len() as i64).collect());
+        axes_at(&axes, dims.len())?;
+        if axes.len() != sizes.len() {
+            let what = "one size is needed for each axis";
+            return Err(OpError::Mismatch { what, left: dims, right: sizes });
+        }
+        let (mut begins, mut ends) = (Vec::new(), Vec::new());
+        for (&axis, &wanted) in axes.iter().zip(&sizes) {
+            let size = dims.get(axis_at(axis, dims.len())?).copied().unwrap_or_default();
+            let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+            let more = signed(wanted).saturating_sub(signed(size));
+            begins.push(more / 2);
+            ends.push(more - more / 2);
+        }
+        let (fill, pads) = (nothing(x.dtype()), [begins, ends].concat());
+        Ok(vec![pad(ctx, x, &pads, Some(&axes), (Mode::Constant, fill))?])
+    })
+}
+
+/// `pads` are the entries before each axis, then those behind.
+pub(super) fn pad<B: Kernels>(
     ctx: &Context<B>,
     mut x: Value<B>,
     pads: &[i64],
@@ -203,5 +240,21 @@ mod tests {
         Case::of("Pad", [x.clone(), i64s(&[4], &[0, -3, 0, 0])]).fails("a pad cannot be -3");
         Case::of("Pad", [x.clone(), i64s(&[1], &[1])]).fails("two pads are needed");
         Case::of("Pad", [x, i64s(&[4], &[0, i64::MAX, 0, 0])]).fails("limit");
+    }
+
+    #[test]
+    fn the_middle_is_kept() {
+        let to = |shape: &[i64]| {
+            Case::of("CenterCropPad", [counting(&[1, 4]), i64s(&[shape.len()], shape)]).opset(18)
+        };
+        to(&[1, 1]).gives([f32s(&[1, 1], &[2.])]);
+        to(&[2, 3]).gives([f32s(&[2, 3], &[1., 2., 3., 0., 0., 0.])]);
+        to(&[7]).ints("axes", &[-1]).gives([f32s(&[1, 7], &[0., 1., 2., 3., 4., 0., 0.])]);
+        to(&[2, 0]).gives([f32s(&[2, 0], &[])]);
+        to(&[7]).fails("one size is needed");
+        to(&[-1]).ints("axes", &[1]).fails("a size cannot be -1");
+        to(&[1, i64::MAX]).fails("limit");
+        to(&[1, 1]).ints("axes", &[1, -1]).fails("axis 1");
+        to(&[1]).ints("axes", &[2]).fails("axis 2");
     }
 }

@@ -390,7 +390,8 @@ struct Taps {
     outside: bool,
 }
 
-fn cubic(x: f64, a: f64) -> f64 {
+/// The weight of a place at distance `x`; `a` shapes the curve.
+pub(super) fn cubic(x: f64, a: f64) -> f64 {
     if x <= 1.0 {
         ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     } else if x < 2.0 {

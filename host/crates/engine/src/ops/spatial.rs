@@ -81,6 +81,12 @@ impl Window {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn of_lists(strides: &[usize], pads: &[usize]) -> Self {
+        let (strides, pads) = (Some(strides.to_vec()), Some(pads.to_vec()));
+        Self { kernel: None, strides, dilations: None, pads, auto: AutoPad::No, ceil: false }
+    }
+
     pub(super) fn kernel(&self) -> Option<&[usize]> {
         self.kernel.as_deref()
     }
