@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ingle_engine::DeviceChoice;
 
+use crate::model::ModelCommand;
+
 /// Serves ONNX models with WebAssembly pre- and post-processing over the TensorFlow
 /// Serving API.
 #[derive(Debug, Parser)]
@@ -21,6 +23,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve models until SIGTERM (the default).
     Serve(Box<ServeArgs>),
+    /// Works on an ONNX file, without a server.
+    #[command(subcommand)]
+    Model(ModelCommand),
 }
 
 #[derive(Debug, Args)]

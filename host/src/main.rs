@@ -1,15 +1,16 @@
-//! `ingle`: configuration → logs → runtime → serve → drain.
+//! `ingle`: configuration → logs → runtime → serve → drain; or a command that ends.
 
 mod app;
 mod cli;
 mod config;
+mod model;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime;
 
-use crate::cli::{Cli, tfs_arguments};
+use crate::cli::{Cli, Command, tfs_arguments};
 use crate::config::Config;
 
 /// The arguments cannot be used (sysexits.h EX_USAGE).
@@ -22,7 +23,12 @@ const EXIT_CUT_OFF: u8 = 75;
 fn main() -> ExitCode {
     let arguments = tfs_arguments(std::env::args().collect());
     let cli = Cli::try_parse_from(&arguments.kept).unwrap_or_else(|e| exit_by_clap(&e));
-    let config = match Config::new(cli) {
+    let args = match cli.command {
+        Some(Command::Model(command)) => return model::main(command),
+        Some(Command::Serve(args)) => *args,
+        None => cli.serve,
+    };
+    let config = match Config::new(args) {
         Ok(config) => config,
         Err(e) => return fail(EXIT_USAGE, &e),
     };
@@ -32,7 +38,7 @@ fn main() -> ExitCode {
     for flag in arguments.ignored {
         tracing::info!(flag, "accepted, but it has no meaning here");
     }
-    if let Some(status) = config::restart_with_larger_stacks(&config) {
+    if let Some(status) = config::restart_with_larger_stacks(config.device) {
         return status;
     }
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {

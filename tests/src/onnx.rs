@@ -140,3 +140,14 @@ pub fn add(addend: [f32; 2]) -> Vec<u8> {
 pub fn unknown_operator() -> Vec<u8> {
     model("Frobnicate", "com.example", [0.0; 2])
 }
+
+/// A float32 tensor as ONNX's tests store theirs.
+pub fn tensor_file(dims: &[i64], values: &[f32]) -> Vec<u8> {
+    let (dims, float_data) = (dims.to_vec(), values.to_vec());
+    Tensor { dims, data_type: FLOAT, float_data, name: String::new() }.encode_to_vec()
+}
+
+/// A tensor file of an element type that nothing here computes with (FLOAT8E8M0).
+pub fn exotic_tensor_file() -> Vec<u8> {
+    Tensor { dims: vec![1], data_type: 24, ..Tensor::default() }.encode_to_vec()
+}

@@ -13,6 +13,13 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The binary that is tested.
+pub(crate) fn binary() -> PathBuf {
+    let binary = workspace().join("target/release/ingle");
+    assert!(binary.is_file(), "cargo build --release first: {} is missing", binary.display());
+    binary
+}
+
 /// A running `ingle`, stopped when dropped.
 pub struct Server {
     child: Child,
@@ -34,11 +41,9 @@ impl Server {
 
     /// Starts the binary without waiting.
     pub fn launch(flags: &[String], environment: &[(&str, &str)]) -> Self {
-        let binary = workspace().join("target/release/ingle");
-        assert!(binary.is_file(), "cargo build --release first: {} is missing", binary.display());
         let [grpc, rest] = free_ports();
         let log = NamedTempFile::new().unwrap();
-        let child = Command::new(binary)
+        let child = Command::new(binary())
             .args(["--bind_address=127.0.0.1", "--log_format=json"])
             .args([format!("--port={}", grpc.port()), format!("--rest_api_port={}", rest.port())])
             .args(flags)

@@ -17,7 +17,7 @@ use ingle_wire::models_config;
 
 pub(crate) use stacks::restart_with_larger_stacks;
 
-use crate::cli::{Cli, Command, ServeArgs};
+use crate::cli::ServeArgs;
 
 /// A file larger than this is not a configuration.
 const CONFIG_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -43,11 +43,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(crate) fn new(cli: Cli) -> anyhow::Result<Self> {
-        let args = match cli.command {
-            Some(Command::Serve(args)) => *args,
-            None => cli.serve,
-        };
+    pub(crate) fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let address = |port: u16| (port != 0).then_some(SocketAddr::new(args.bind_address, port));
         let (grpc, rest) = (address(args.port), address(args.rest_api_port));
         ensure!(grpc.is_some() || rest.is_some(), "both --port and --rest_api_port are off");
@@ -63,11 +59,16 @@ impl Config {
             cache_dir: args
                 .cache_dir
                 .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
-            log_level: format!("{QUIET},{}", args.log_level),
+            log_level: log_filter(&args.log_level),
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
             limits: Limits::default(),
         })
     }
+}
+
+/// What to log, where `level` is what the user asked for.
+pub(crate) fn log_filter(level: &str) -> String {
+    format!("{QUIET},{level}")
 }
 
 /// The models, and the folder beside which plugins are looked for.
@@ -152,10 +153,11 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::Cli;
 
     fn config(flags: &[&str]) -> anyhow::Result<Config> {
         let arguments = ["ingle"].iter().chain(flags);
-        Config::new(Cli::try_parse_from(arguments).unwrap())
+        Config::new(Cli::try_parse_from(arguments).unwrap().serve)
     }
 
     #[test]

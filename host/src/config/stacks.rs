@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use ingle_engine::DeviceChoice;
 
-use crate::config::{Config, variable};
+use crate::config::variable;
 
 /// The standard library reads it once, before it starts the first thread.
 const MIN_STACK: &str = "RUST_MIN_STACK";
@@ -16,10 +16,10 @@ const VULKAN_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// their stacks. Only the process's environment can give them more, and it is not
 /// sound to change that from within, so the process starts itself anew, under the
 /// same process id. Returns only where that is not needed, or failed.
-pub(crate) fn restart_with_larger_stacks(config: &Config) -> Option<ExitCode> {
+pub(crate) fn restart_with_larger_stacks(device: DeviceChoice) -> Option<ExitCode> {
     let current = variable(MIN_STACK).and_then(|bytes| bytes.parse::<usize>().ok());
     let enough = current.is_some_and(|bytes| bytes >= VULKAN_STACK_BYTES);
-    if enough || !matches!(config.device, DeviceChoice::Vulkan(_)) {
+    if enough || !matches!(device, DeviceChoice::Vulkan(_)) {
         return None;
     }
     let failed = match env::current_exe() {
@@ -29,6 +29,6 @@ pub(crate) fn restart_with_larger_stacks(config: &Config) -> Option<ExitCode> {
             .exec(),
         Err(error) => error,
     };
-    eprintln!("Failed to start server. Error: cannot restart with {MIN_STACK} set: {failed}");
+    eprintln!("Error: cannot restart with {MIN_STACK} set: {failed}");
     Some(ExitCode::from(crate::EXIT_UNAVAILABLE))
 }

@@ -8,6 +8,28 @@ use rustix::fs::OFlags;
 
 use crate::BundleError;
 
+/// A folder whose files are read, and nothing outside of it.
+#[derive(Debug)]
+pub struct Folder {
+    dir: Dir,
+}
+
+impl Folder {
+    /// # Errors
+    /// Where there is no such folder.
+    pub fn open(path: &Path) -> Result<Self, BundleError> {
+        Ok(Self { dir: open_ambient(path)? })
+    }
+
+    /// Reads a regular file of the folder, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Where the name leads outside of the folder, or the file is missing or too large.
+    pub fn read(&self, file: &str, limit: u64) -> Result<Bytes, BundleError> {
+        read(&self.dir, file, limit)
+    }
+}
+
 pub(crate) fn open_ambient(path: &Path) -> Result<Dir, BundleError> {
     Dir::open_ambient_dir(path, ambient_authority())
         .map_err(|source| BundleError::OpenDirectory { source })

@@ -14,6 +14,7 @@ mod manifest;
 mod read;
 mod source;
 
+pub use directory::Folder;
 pub use error::BundleError;
 pub use manifest::{MANIFEST_FILE, PluginChoice};
 pub use read::{Bundle, PluginRef, SignatureConfig, StageConfig};

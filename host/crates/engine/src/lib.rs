@@ -39,5 +39,5 @@ mod value;
 pub use device::{Device, DeviceChoice, DeviceError, Engine};
 pub use error::{BuildError, LoadError, NodeLabel, OpError, PanicText, RunError};
 pub use external::{ExternalData, ExternalDataError, NoExternalData};
-pub use literal::LiteralError;
+pub use literal::{LiteralError, read_tensor};
 pub use program::Program;

@@ -3,15 +3,23 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use ingle_types::{Code, DType, Shape, Tensor, TensorError};
+use ingle_types::{Code, DType, Limits, Shape, Tensor, TensorError};
 
-use crate::external::{ExternalData, ExternalDataError, is_inside};
-use crate::proto::TensorProto;
+use crate::external::{ExternalData, ExternalDataError, NoExternalData, is_inside};
 use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::proto::{self, TensorProto};
 
-/// How a tensor in a model file can lie.
+/// How a tensor in a model file, or in a file of its own, can lie.
 #[derive(Debug, thiserror::Error)]
 pub enum LiteralError {
+    #[error("the file is not a serialized tensor")]
+    Decode(#[source] prost::DecodeError),
+    #[error("the file holds protobuf groups, which no tensor does")]
+    Group,
+    #[error("the tensor's fields take more than the limit of {limit} bytes")]
+    Parts { limit: usize },
+    #[error("it does not say its element type")]
+    NoElement,
     #[error("dimension {value} is negative")]
     NegativeDim { value: i64 },
     #[error("ONNX element type {element} is not supported")]
@@ -38,7 +46,7 @@ impl LiteralError {
     pub fn code(&self) -> Code {
         match self {
             Self::Element { .. } => Code::Unimplemented,
-            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::TooLarge { .. } | Self::Parts { .. } => Code::ResourceExhausted,
             Self::External { reason, .. } => reason.code(),
             _ => Code::InvalidArgument,
         }
@@ -64,6 +72,21 @@ pub(crate) fn dtype_of(element: i32) -> Option<DType> {
         DataType::String => DType::Bytes,
         _ => return None,
     })
+}
+
+/// Reads a tensor that is a file of its own: a serialized TensorProto, as ONNX's
+/// tests keep their inputs and outputs.
+///
+/// # Errors
+/// Where the file is no tensor, is not as its shape says, or keeps its elements
+/// elsewhere; UNIMPLEMENTED for an element type that this engine does not have.
+pub fn read_tensor(file: &Bytes, limits: &Limits) -> Result<Tensor, LiteralError> {
+    let proto = proto::decode_tensor(file, limits.tensor_bytes)?;
+    if proto.data_type == i32::from(DataType::Undefined) {
+        return Err(LiteralError::NoElement);
+    }
+    let literals = Literals { external: &NoExternalData, tensor_bytes: limits.tensor_bytes };
+    literals.decode(&proto)
 }
 
 /// What may be read while literals are decoded, and how large each may be.
@@ -170,8 +193,9 @@ fn typed_fields(proto: &TensorProto, dtype: DType, shape: &Shape) -> Result<Byte
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
-    use crate::external::NoExternalData;
     use crate::proto::StringStringEntryProto;
 
     const LITERALS: Literals<'static> = Literals { external: &NoExternalData, tensor_bytes: 1024 };
@@ -216,6 +240,28 @@ mod tests {
         assert!(matches!(LITERALS.decode(&strings), Err(LiteralError::TooLarge { .. })));
         strings.string_data.pop();
         assert!(LITERALS.decode(&strings).is_err());
+    }
+
+    #[test]
+    fn a_file_of_its_own_is_a_tensor_or_says_why_not() {
+        let limits = Limits { tensor_bytes: 100_000, ..Limits::default() };
+        let read = |bytes: Vec<u8>| read_tensor(&bytes.into(), &limits);
+        let mut whole = proto(DataType::Int64, &[2]);
+        whole.int64_data = vec![1, -1];
+        let tensor = read(whole.encode_to_vec()).unwrap();
+        assert_eq!(tensor.as_slice::<i64>().unwrap().as_ref(), [1, -1]);
+        assert!(matches!(read(Vec::new()), Err(LiteralError::NoElement)));
+        assert!(matches!(read(b"garbage".to_vec()), Err(LiteralError::Decode(_))));
+        assert!(matches!(read(vec![0x0b, 0x0c]), Err(LiteralError::Group)));
+        let blobs = [0x32, 0x00].repeat(10_000);
+        assert!(matches!(read(blobs), Err(LiteralError::Parts { .. })));
+        let small = read(proto(DataType::Float8e4m3fn, &[0]).encode_to_vec()).unwrap_err();
+        assert_eq!(small.code(), Code::Unimplemented);
+        let mut elsewhere = proto(DataType::Float, &[1]);
+        elsewhere.data_location = DataLocation::External.into();
+        let location = StringStringEntryProto { key: "location".into(), value: "x".into() };
+        elsewhere.external_data = vec![location];
+        assert!(matches!(read(elsewhere.encode_to_vec()), Err(LiteralError::External { .. })));
     }
 
     struct File;

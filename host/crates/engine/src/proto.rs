@@ -1,9 +1,10 @@
 //! The ONNX file format, and what is checked before it is decoded.
 
+use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
-use crate::LoadError;
+use crate::{LiteralError, LoadError};
 
 pub(crate) use self::generated::*;
 
@@ -23,6 +24,16 @@ pub(crate) fn decode(model: &[u8], limit: usize) -> Result<ModelProto, LoadError
         Some(Problem::Size) => Err(LoadError::Parts { limit }),
         Some(Problem::Group) => Err(LoadError::Group),
         None => ModelProto::decode(model).map_err(LoadError::Decode),
+    }
+}
+
+/// Decodes a tensor that is a file of its own.
+pub(crate) fn decode_tensor(file: &Bytes, limit: usize) -> Result<TensorProto, LiteralError> {
+    let mut left = limit;
+    match measure(file, Part::Tensor, 0, &mut left) {
+        Some(Problem::Size) => Err(LiteralError::Parts { limit }),
+        Some(Problem::Group) => Err(LiteralError::Group),
+        None => TensorProto::decode(file.clone()).map_err(LiteralError::Decode),
     }
 }
 
