@@ -48,6 +48,74 @@ macro_rules! integers {
     };
 }
 
+/// An integer type, whose arithmetic wraps.
+pub(crate) trait Integer: Number {
+    /// Cut towards zero; what is divided by zero is zero.
+    fn divided(self, by: Self) -> Self;
+
+    /// What division leaves, with the sign of the dividend.
+    fn remainder(self, by: Self) -> Self;
+
+    /// What division leaves, with the sign of the divisor.
+    fn modulo(self, by: Self) -> Self;
+
+    fn power(self, exponent: Self) -> Self;
+
+    /// Zero where all bits are shifted out.
+    fn shifted_left(self, by: Self) -> Self;
+
+    /// As [`Integer::shifted_left`].
+    fn shifted_right(self, by: Self) -> Self;
+}
+
+macro_rules! whole_numbers {
+    ($is_negative:expr; $($t:ty),*) => {
+        $(impl Integer for $t {
+            fn divided(self, by: Self) -> Self {
+                if by == 0 { 0 } else { self.wrapping_div(by) }
+            }
+
+            fn remainder(self, by: Self) -> Self {
+                if by == 0 { 0 } else { self.wrapping_rem(by) }
+            }
+
+            fn modulo(self, by: Self) -> Self {
+                let is_negative: fn($t) -> bool = $is_negative;
+                let left = self.remainder(by);
+                let turned = left != 0 && is_negative(left) != is_negative(by);
+                if turned { left.wrapping_add(by) } else { left }
+            }
+
+            fn power(self, exponent: Self) -> Self {
+                let is_negative: fn($t) -> bool = $is_negative;
+                if is_negative(exponent) {
+                    return (self as f64).powf(exponent as f64) as Self;
+                }
+                let (mut rest, mut factor, mut answer) = (exponent as u64, self, 1 as $t);
+                while rest > 0 {
+                    if rest % 2 == 1 {
+                        answer = answer.wrapping_mul(factor);
+                    }
+                    factor = factor.wrapping_mul(factor);
+                    rest /= 2;
+                }
+                answer
+            }
+
+            fn shifted_left(self, by: Self) -> Self {
+                u32::try_from(by).ok().and_then(|by| self.checked_shl(by)).unwrap_or_default()
+            }
+
+            fn shifted_right(self, by: Self) -> Self {
+                u32::try_from(by).ok().and_then(|by| self.checked_shr(by)).unwrap_or_default()
+            }
+        })*
+    };
+}
+
+whole_numbers!(|value| value < 0; i8, i16, i32, i64);
+whole_numbers!(|_| false; u8, u16, u32, u64);
+
 macro_rules! floats {
     ($($t:ty),*) => {
         $(impl Number for $t {
@@ -132,6 +200,26 @@ mod tests {
             assert!(a.greater(b).is_nan() && a.lesser(b).is_nan());
         }
         assert_eq!((3u64.greater(u64::MAX), 3i8.lesser(-3)), (u64::MAX, -3));
+    }
+
+    #[test]
+    fn division_never_ends_in_a_panic() {
+        assert_eq!((i64::MIN.divided(-1), i8::MIN.remainder(-1)), (i64::MIN, 0));
+        assert_eq!((5u8.divided(0), 5i32.modulo(0)), (0, 0));
+        assert_eq!(((-7i16).divided(2), (-7i16).remainder(2), (-7i16).modulo(2)), (-3, -1, 1));
+        assert_eq!((7i64.modulo(-3), i64::MAX.modulo(i64::MAX - 1)), (-2, 1));
+        assert_eq!(u64::MAX.modulo(10), 5);
+    }
+
+    #[test]
+    fn powers_wrap_and_shifts_run_out() {
+        assert_eq!((3i32.power(4), 2u8.power(9), (-2i8).power(7)), (81, 0, -128));
+        assert_eq!(
+            (2i64.power(-1), 1i64.power(-5), 3u64.power(u64::MAX)),
+            (0, 1, 12_297_829_382_473_034_411)
+        );
+        assert_eq!((1u8.shifted_left(7), 1u8.shifted_left(8)), (128, 0));
+        assert_eq!((u64::MAX.shifted_right(63), u64::MAX.shifted_right(1 << 40)), (1, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use bytemuck::Pod;
 
-use super::{Kernels, Window2d};
+use super::{IntBinary, Kernels, Window2d};
 
 impl Kernels for Flex {
     type ConvWeights = std::convert::Infallible;
@@ -34,6 +34,10 @@ impl Kernels for Flex {
 
     fn full_floats() -> bool {
         true
+    }
+
+    fn int_binary(operation: IntBinary, left: FlexTensor, right: FlexTensor) -> FlexTensor {
+        super::ints::on_cpu(operation, left, right)
     }
 
     fn int_range(tensor: &FlexTensor) -> Option<(i64, i64)> {

@@ -3,12 +3,14 @@
 
 mod activation;
 mod flex;
+mod ints;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{BoolStore, TensorMetadata, get_device_settings};
 
 pub(crate) use self::activation::Activation;
+pub(crate) use self::ints::IntBinary;
 
 /// A backend that programs can run on.
 pub(crate) trait Kernels: Backend {
@@ -69,6 +71,15 @@ pub(crate) trait Kernels: Backend {
     /// each number; some devices multiply with fewer.
     fn full_floats() -> bool {
         false
+    }
+
+    /// Two integer tensors of one dtype and rank, which broadcast.
+    fn int_binary(
+        operation: IntBinary,
+        left: IntTensor<Self>,
+        right: IntTensor<Self>,
+    ) -> IntTensor<Self> {
+        ints::by_burn::<Self>(operation, left, right)
     }
 
     /// The smallest and the largest element, where that can be told at once.

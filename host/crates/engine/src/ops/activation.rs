@@ -2,7 +2,7 @@
 
 use burn::tensor::ops::FloatTensor;
 
-use super::elementwise::{apply, mul};
+use super::elementwise::{apply, max, min, mul};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::{axis_at, split_at};
@@ -164,11 +164,32 @@ fn clip_by_attributes<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 fn clip_by_inputs<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
     op(|ctx, mut inputs| {
         let x = inputs.take(0)?;
+        if !is_float(x.dtype()) {
+            return clip_integers(ctx, x, inputs.take_opt(1), inputs.take_opt(2));
+        }
         let mut bound =
             |index, what| inputs.take_opt(index).map(|v: Value<B>| v.scalar(ctx, what)).transpose();
         let (low, high) = (bound(1, "the lower bound")?, bound(2, "the upper bound")?);
         clip(ctx, x, low, high)
     })
+}
+
+/// The bounds are tensors of one element, of the operand's type.
+fn clip_integers<B: Kernels>(
+    ctx: &Context<B>,
+    mut x: Value<B>,
+    low: Option<Value<B>>,
+    high: Option<Value<B>>,
+) -> Result<Vec<Value<B>>, OpError> {
+    for (bound, binary, what) in [(low, max(), "the lower bound"), (high, min(), "the upper bound")]
+    {
+        let Some(bound) = bound else { continue };
+        if bound.elements() != 1 {
+            return Err(OpError::Dims { what, dims: bound.dims() });
+        }
+        x = apply(ctx, &binary, x, bound.reshape(vec![]))?;
+    }
+    Ok(vec![x])
 }
 
 fn clip<B: Kernels>(
@@ -178,7 +199,9 @@ fn clip<B: Kernels>(
     high: Option<f64>,
 ) -> Result<Vec<Value<B>>, OpError> {
     let (dtype, dims) = (x.dtype(), x.dims());
-    if let Some(host) = x.as_host() {
+    if let Some(host) = x.as_host()
+        && host.is_plain()
+    {
         let (low, high) = (low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY));
         return Ok(vec![match host.data() {
             HostData::Float(values) => {

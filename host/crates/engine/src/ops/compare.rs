@@ -76,6 +76,9 @@ fn on_host<B: Kernels>(
         return None;
     }
     let (left, right) = (left.as_host()?, right.as_host()?);
+    if !left.is_plain() {
+        return None;
+    }
     let places = broadcast_places(left.dims(), dims).zip(broadcast_places(right.dims(), dims));
     let values = if let (Some(l), Some(r)) = (left.as_ints(), right.as_ints()) {
         let order = |l: i64, r: i64| compare(f64::from(l.cmp(&r) as i8), 0.0);

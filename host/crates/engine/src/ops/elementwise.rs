@@ -8,7 +8,8 @@ use super::{Args, Built, Registry, op};
 use crate::OpError;
 use crate::context::Context;
 use crate::dims::{broadcast, broadcast_places, with_rank};
-use crate::kernels::{Kernels, bool_store};
+use crate::kernels::{IntBinary, Kernels, bool_store};
+use crate::number::Integer;
 use crate::value::{DeviceTensor, HOST_INTS, Host, HostData, Value, is_float};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -88,9 +89,9 @@ pub(super) fn div<B: Kernels>() -> Binary<B> {
     Binary {
         float: B::float_div,
         scalar: Some(B::float_div_scalar),
-        int: B::int_div,
+        int: |l, r| B::int_binary(IntBinary::Divide, l, r),
         host_float: |l, r| l / r,
-        host_int: i64::wrapping_div,
+        host_int: i64::divided,
         commutes: false,
         divides: true,
     }
@@ -101,9 +102,9 @@ fn modulo<B: Kernels>() -> Binary<B> {
     Binary {
         float: B::float_remainder,
         scalar: None,
-        int: B::int_remainder,
+        int: |l, r| B::int_binary(IntBinary::Modulo, l, r),
         host_float: |l, r| ((l % r) + r) % r,
-        host_int: |l, r| l.wrapping_rem(r).wrapping_add(r).wrapping_rem(r),
+        host_int: i64::modulo,
         commutes: false,
         divides: true,
     }
@@ -117,18 +118,15 @@ fn fmod<B: Kernels>() -> Binary<B> {
             B::float_sub(l, B::float_mul(quotient, r))
         },
         scalar: None,
-        int: |l, r| {
-            let quotient = B::int_div(l.clone(), r.clone());
-            B::int_sub(l, B::int_mul(quotient, r))
-        },
+        int: |l, r| B::int_binary(IntBinary::Remainder, l, r),
         host_float: |l, r| l % r,
-        host_int: i64::wrapping_rem,
+        host_int: i64::remainder,
         commutes: false,
         divides: true,
     }
 }
 
-fn max<B: Kernels>() -> Binary<B> {
+pub(super) fn max<B: Kernels>() -> Binary<B> {
     Binary {
         float: |l, r| pick_float::<B>(l, r, true),
         scalar: None,
@@ -140,7 +138,7 @@ fn max<B: Kernels>() -> Binary<B> {
     }
 }
 
-fn min<B: Kernels>() -> Binary<B> {
+pub(super) fn min<B: Kernels>() -> Binary<B> {
     Binary {
         float: |l, r| pick_float::<B>(l, r, false),
         scalar: None,
@@ -232,6 +230,7 @@ pub(super) fn apply<B: Kernels>(
         return Ok(Value::empty(dtype, dims));
     }
     if let (Some(l), Some(r)) = (left.as_host(), right.as_host())
+        && l.is_plain()
         && count <= HOST_INTS
     {
         return on_host(binary, l, r, dims).map(Into::into);
@@ -394,11 +393,8 @@ fn float_pow<B: Kernels>() -> Binary<B> {
 
 fn int_pow<B: Kernels>() -> Binary<B> {
     Binary {
-        int: B::int_powi,
-        host_int: |base, exponent| match u32::try_from(exponent) {
-            Ok(exponent) => base.wrapping_pow(exponent),
-            Err(_) => (base as f64).powf(exponent as f64) as i64,
-        },
+        int: |l, r| B::int_binary(IntBinary::Power, l, r),
+        host_int: i64::power,
         ..float_pow()
     }
 }

@@ -1,5 +1,6 @@
 //! Operators that make tensors from nothing or from a shape.
 
+use burn::tensor::IntDType;
 use ingle_types::{DType, Tensor};
 
 use super::{Args, Built, Registry, op};
@@ -93,7 +94,10 @@ pub(super) fn full<B: Kernels>(
                     B::bool_ones(shape, device, store)
                 })
             } else {
-                DeviceTensor::Int(B::int_full(shape, v.into(), device, stored.into()))
+                // A number has a sign on its way into Burn.
+                let signed = if value.is_plain() { stored.into() } else { IntDType::I64 };
+                let full = B::int_full(shape, v.into(), device, signed);
+                DeviceTensor::Int(B::int_cast(full, stored.into()))
             }
         }
         HostData::Text(_) => return Err(OpError::DeviceDType { dtype }),

@@ -11,6 +11,7 @@ mod activation;
 mod args;
 mod attend;
 mod attention;
+mod bits;
 mod cache;
 mod causal_conv;
 mod compare;
@@ -53,6 +54,9 @@ mod spatial;
 mod tensor;
 mod unary;
 mod unique;
+
+#[cfg(test)]
+mod exact;
 mod windows;
 
 use std::collections::HashMap;
@@ -161,6 +165,7 @@ impl<B: Kernels> Registry<B> {
         attention::register(&mut registry);
         cache::register(&mut registry);
         causal_conv::register(&mut registry);
+        bits::register(&mut registry);
         compare::register(&mut registry);
         control::register(&mut registry);
         conv::register(&mut registry);

@@ -4,6 +4,7 @@ use burn::tensor::IntDType;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use ingle_types::DType;
 
+use super::elementwise::{add, apply};
 use super::generate::full;
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
@@ -27,12 +28,19 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
         "ReduceL2",
         |a| {
             let after: fn(FloatTensor<B>) -> FloatTensor<B> = B::float_sqrt;
-            reduce(a, Reduction { before: Some(Before::Square), after: Some(after), ..sum() })
+            reduce(
+                a,
+                Reduction { before: Some(Before::Square), after: Some(after), wide: true, ..sum() },
+            )
         },
         18,
     );
     add("ReduceSumSquare", |a| reduce(a, Reduction { before: Some(Before::Square), ..sum() }), 18);
-    add("ReduceLogSum", |a| reduce(a, Reduction { after: Some(B::float_log), ..sum() }), 18);
+    add(
+        "ReduceLogSum",
+        |a| reduce(a, Reduction { after: Some(B::float_log), wide: true, ..sum() }),
+        18,
+    );
     add("ReduceLogSumExp", log_sum_exp, 18);
     r.add("ArgMax", 1.., 1..=1, |a| arg(a, true));
     r.add("ArgMin", 1.., 1..=1, |a| arg(a, false));
@@ -56,6 +64,8 @@ struct Reduction<B: Kernels> {
     int: fn(IntTensor<B>, usize) -> IntTensor<B>,
     after: Option<fn(FloatTensor<B>) -> FloatTensor<B>>,
     host_int: Option<fn(i64, i64) -> i64>,
+    /// Whether integers are summed in 64 bits, for what is made of the sum.
+    wide: bool,
     /// What no entries reduce to.
     identity: f64,
 }
@@ -67,13 +77,14 @@ fn sum<B: Kernels>() -> Reduction<B> {
         int: B::int_sum_dim,
         after: None,
         host_int: Some(i64::wrapping_add),
+        wide: false,
         identity: 0.0,
     }
 }
 
 fn mean<B: Kernels>() -> Reduction<B> {
     let (float, int) = (B::float_mean_dim, B::int_mean_dim);
-    Reduction { float, int, host_int: None, identity: f64::NAN, ..sum() }
+    Reduction { float, int, host_int: None, wide: true, identity: f64::NAN, ..sum() }
 }
 
 fn max<B: Kernels>() -> Reduction<B> {
@@ -175,6 +186,10 @@ fn run<B: Kernels>(
         let small = run(ctx, reduction, x.cast(ctx, DType::I32)?, places)?;
         return small.cast(ctx, dtype);
     }
+    if reduction.wide && !is_float(dtype) && dtype.size_bytes() < Some(8) {
+        let wide = run(ctx, reduction, x.cast(ctx, DType::I64)?, places)?;
+        return wide.cast(ctx, dtype);
+    }
     if let Some(answer) = on_host(reduction, &x, places, &kept) {
         return Ok(answer);
     }
@@ -254,6 +269,9 @@ fn on_host<B: Kernels>(
         return None;
     }
     let HostData::Int(values) = host.data() else { return None };
+    if !host.is_plain() {
+        return None;
+    }
     let mut answer: Vec<Option<i64>> = vec![None; kept.iter().product()];
     // Seen from the operand, the answer is broadcast along the reduced axes.
     let targets = crate::dims::broadcast_places(kept, host.dims());
@@ -275,6 +293,8 @@ fn log_sum_exp<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
             let nothing = Reduction { identity: f64::NEG_INFINITY, ..sum() };
             return Ok(vec![run(ctx, &nothing, x, &places)?.reshape(out)]);
         }
+        let dtype = x.dtype();
+        let x = if is_float(dtype) { x } else { x.cast(ctx, DType::F32)? };
         // The largest entry is taken out, so that exp does not overflow.
         let largest = run(ctx, &max(), x.clone(), &places)?.into_float(ctx, "the operand")?;
         let finite =
@@ -285,8 +305,22 @@ fn log_sum_exp<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let shifted = Value::from(DeviceTensor::<B>::Float(shifted));
         let sums = run(ctx, &sum(), shifted, &places)?.into_float(ctx, "the sums")?;
         let answer = DeviceTensor::<B>::Float(B::float_add(B::float_log(sums), finite));
-        Ok(vec![answer.reshape(&out).into()])
+        Ok(vec![answer.reshape(&out).cast(ctx, dtype)?.into()])
     })
+}
+
+/// Integers as signed ones of 64 bits in the same order.
+fn signed<B: Kernels>(ctx: &Context<B>, x: Value<B>) -> Result<Value<B>, OpError> {
+    let dtype = x.dtype();
+    if is_float(dtype) {
+        return Ok(x);
+    }
+    let x = x.cast(ctx, DType::I64)?;
+    if dtype != DType::U64 {
+        return Ok(x);
+    }
+    let middle = Host::ints(DType::I64, vec![], vec![i64::MIN]);
+    apply(ctx, &add(), x, middle.into())
 }
 
 fn arg<B: Kernels>(args: &Args<'_, B>, largest: bool) -> Built<B> {
@@ -305,7 +339,7 @@ fn arg<B: Kernels>(args: &Args<'_, B>, largest: bool) -> Built<B> {
         if size == 0 {
             return Err(OpError::Dims { what: "the operand", dims });
         }
-        let x = if is_float(x.dtype()) { x } else { x.cast(ctx, DType::I64)? };
+        let x = signed(ctx, x)?;
         let places = match x.into_device(ctx)? {
             DeviceTensor::Float(x) => {
                 let x = if last { B::float_flip(x, &[axis]) } else { x };

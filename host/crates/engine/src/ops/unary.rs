@@ -80,7 +80,7 @@ fn any_with<B: Kernels>(
                     let values = values.iter().map(|&v| host(v)).collect();
                     return Ok(vec![Host::floats(dtype, dims, values).into()]);
                 }
-                (HostData::Int(values), _, Some((_, host))) => {
+                (HostData::Int(values), _, Some((_, host))) if given.is_plain() => {
                     let values = values.iter().map(|&v| host(v)).collect();
                     return Ok(vec![Host::ints(dtype, dims, values).into()]);
                 }

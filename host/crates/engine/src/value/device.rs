@@ -296,6 +296,7 @@ impl<B: Kernels> DeviceTensor<B> {
             }
             (Self::Int(t), DType::Bool) => Self::Bool(B::int_not_equal_elem(t, 0i64.into(), store)),
             (Self::Bool(t), DType::Bool) => Self::Bool(t),
+            (Self::Float(t), DType::U64) => Self::Int(B::float_into_int(t, IntDType::U64)),
             (Self::Float(t), _) => {
                 // Through 64 bits, so that a value outside of a narrow type wraps as on the host.
                 let wide = B::float_into_int(t, IntDType::I64);

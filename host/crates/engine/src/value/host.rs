@@ -14,7 +14,8 @@ pub(crate) struct Host {
 /// Elements already rounded or wrapped to the tensor's own dtype.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostData {
-    /// Integers, and bools as 0 and 1.
+    /// Integers, and bools as 0 and 1. Unsigned 64-bit integers are kept as the
+    /// signed ones of the same bits: see [`Host::is_plain`].
     Int(Vec<i64>),
     Float(Vec<f64>),
     /// Byte strings, which no device holds: they stay here, however many they are.
@@ -86,7 +87,9 @@ impl Host {
             DType::F32 => floats::<f32>(tensor)?,
             DType::F64 => floats::<f64>(tensor)?,
             DType::Bytes => HostData::Text(tensor.strings()?.to_vec()),
-            DType::U64 => return None,
+            DType::U64 => {
+                HostData::Int(tensor.as_slice::<u64>().ok()?.iter().map(|&v| v as i64).collect())
+            }
         };
         Some(Self { dtype, dims, data })
     }
@@ -143,6 +146,12 @@ impl Host {
     /// Whether `count` elements of this tensor are still for the host to compute with.
     pub(crate) fn stays(&self, count: usize) -> bool {
         count <= HOST_INTS || self.dtype == DType::Bytes
+    }
+
+    /// Whether the elements are the integers that stand for them. Where they are
+    /// not, order, division and conversion must be done on unsigned numbers.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.dtype != DType::U64
     }
 
     /// The same elements in other dims of as many elements.
@@ -215,12 +224,22 @@ impl Host {
         let dims = self.dims.clone();
         match &self.data {
             HostData::Int(v) if is_float(dtype) => {
-                Self::floats(dtype, dims, v.iter().map(|&v| v as f64).collect())
+                // Once, for what is rounded twice can be off by one.
+                let float: fn(i64) -> f64 = match (dtype, self.is_plain()) {
+                    (DType::F32, true) => |v| f64::from(v as f32),
+                    (DType::F32, false) => |v| f64::from(v as u64 as f32),
+                    (_, true) => |v| v as f64,
+                    (_, false) => |v| v as u64 as f64,
+                };
+                Self::floats(dtype, dims, v.iter().map(|&v| float(v)).collect())
             }
             HostData::Int(v) => Self::ints(dtype, dims, v.clone()),
             HostData::Float(v) if is_float(dtype) => Self::floats(dtype, dims, v.clone()),
             HostData::Float(v) if dtype == DType::Bool => {
                 Self::ints(dtype, dims, v.iter().map(|&v| i64::from(v != 0.0)).collect())
+            }
+            HostData::Float(v) if dtype == DType::U64 => {
+                Self::ints(dtype, dims, v.iter().map(|&v| v as u64 as i64).collect())
             }
             HostData::Float(v) => Self::ints(dtype, dims, v.iter().map(|&v| v as i64).collect()),
             HostData::Text(_) => self.clone(),
@@ -238,7 +257,8 @@ impl Host {
     /// The elements as numbers; none for text.
     pub(crate) fn to_f64(&self) -> Vec<f64> {
         match &self.data {
-            HostData::Int(values) => values.iter().map(|&v| v as f64).collect(),
+            HostData::Int(values) if self.is_plain() => values.iter().map(|&v| v as f64).collect(),
+            HostData::Int(values) => values.iter().map(|&v| v as u64 as f64).collect(),
             HostData::Float(values) => values.clone(),
             HostData::Text(_) => Vec::new(),
         }
@@ -285,11 +305,10 @@ mod tests {
             );
             tensor.unwrap()
         };
-        for dtype in DType::ALL.into_iter().filter(|d| !matches!(d, DType::Bytes | DType::U64)) {
+        for dtype in DType::ALL.into_iter().filter(|&d| d != DType::Bytes) {
             let tensor = one(dtype);
             assert_eq!(Host::from_tensor(&tensor).unwrap().to_tensor().unwrap(), tensor, "{dtype}");
         }
-        assert!(Host::from_tensor(&one(DType::U64)).is_none());
     }
 
     #[test]
@@ -299,6 +318,9 @@ mod tests {
         assert_eq!(floats.cast(DType::Bool).as_ints().unwrap(), [1, 0, 1]);
         let ints = Host::ints(DType::I64, vec![1], vec![300]);
         assert_eq!(ints.cast(DType::U8).as_ints().unwrap(), [44]);
+        let large = Host::floats(DType::F64, vec![2], vec![1e19, -1.0]).cast(DType::U64);
+        assert_eq!(large.to_f64(), [1e19, 0.0]);
+        assert_eq!(large.cast(DType::F32).to_f64(), [f64::from(1e19f32), 0.0]);
         assert_eq!(Host::floats(DType::F32, vec![], vec![0.1]).to_f64(), [f64::from(0.1f32)]);
     }
 }

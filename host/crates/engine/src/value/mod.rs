@@ -240,9 +240,7 @@ impl<B: Kernels> Value<B> {
             return Err(OpError::Unsupported { what: "a conversion of strings" });
         }
         match self {
-            Self::Host(value) if value.host.elements() == 0 || dtype != DType::U64 => {
-                Ok(value.host.cast(dtype).into())
-            }
+            Self::Host(value) => Ok(value.host.cast(dtype).into()),
             value => {
                 let dims = value.dims();
                 Ok(value.into_device(ctx)?.cast(ctx, dtype)?.reshape(&dims).into())
@@ -254,9 +252,7 @@ impl<B: Kernels> Value<B> {
     /// Scalars are rare on a device, as operators compute with them on the host.
     pub(crate) fn settled(self, ctx: &Context<B>) -> Result<Self, OpError> {
         match &self {
-            Self::Device(tensor) if tensor.dims().is_empty() && tensor.dtype() != DType::U64 => {
-                self.to_host(ctx).map(Into::into)
-            }
+            Self::Device(tensor) if tensor.dims().is_empty() => self.to_host(ctx).map(Into::into),
             _ => Ok(self),
         }
     }
