@@ -60,7 +60,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
 }
 
 fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyhow::Result<Manager> {
-    let engine = Engine::new(config.device)?;
+    let engine = Engine::new(config.device)?.with_optimize(config.optimize);
     match engine.fallback() {
         Some(reason) => tracing::info!(device = %engine.device(), reason, "device, by fallback"),
         None => tracing::info!(device = %engine.device(), "device"),

@@ -72,6 +72,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
 
+    /// Whether models are optimised when they are loaded: operators joined, and what does
+    /// not depend on a request computed once. Answers differ by rounding alone.
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
+    pub(crate) engine_optimize: String,
+
     /// Folder for compiled plugins [default: ingle in the user's cache folder]; "" = none.
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use ingle_engine::DeviceChoice;
+use ingle_engine::{DeviceChoice, Optimize};
 use ingle_serving::{ModelConfig, Models, VersionPolicy};
 use ingle_telemetry::LogFormat;
 use ingle_types::Limits;
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) rest: Option<SocketAddr>,
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) device: DeviceChoice,
+    pub(crate) optimize: Optimize,
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -56,6 +57,7 @@ impl Config {
             rest,
             poll_interval: poll_interval(args.file_system_poll_wait_seconds)?,
             device: args.device,
+            optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },
             cache_dir: args
                 .cache_dir
                 .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
@@ -170,6 +172,15 @@ mod tests {
         assert!(refused(&["--repository=/nowhere"]).contains("--repository=/nowhere"));
         assert!(refused(&[&base, "--plugin_repository=/no"]).contains("--plugin_repository"));
         assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
+    }
+
+    #[test]
+    fn models_are_optimised_unless_that_is_off() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let level = |flags: &[&str]| config(flags).unwrap().optimize;
+        assert_eq!(level(&[&base]), Optimize::On);
+        assert_eq!(level(&[&base, "--engine_optimize=off"]), Optimize::Off);
     }
 
     #[test]

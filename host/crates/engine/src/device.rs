@@ -5,7 +5,7 @@ use ingle_types::{Code, Limits};
 
 use crate::external::ExternalData;
 use crate::program::Program;
-use crate::{LoadError, probe};
+use crate::{LoadError, Optimize, probe};
 
 /// What the user asked to run on: `auto`, `cpu`, `cuda[:N]` or `vulkan[:N]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -95,6 +95,7 @@ impl fmt::Display for Device {
 pub struct Engine {
     device: Device,
     fallback: Option<String>,
+    optimize: Optimize,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -122,7 +123,13 @@ impl Engine {
                 Err(reason) => (Device::Cpu, Some(reason)),
             },
         };
-        Ok(Self { device, fallback })
+        Ok(Self { device, fallback, optimize: Optimize::default() })
+    }
+
+    /// Whether models are optimised when they are loaded; they are, by default.
+    #[must_use]
+    pub fn with_optimize(self, optimize: Optimize) -> Self {
+        Self { optimize, ..self }
     }
 
     pub fn device(&self) -> &Device {
@@ -159,17 +166,23 @@ impl Engine {
         match self.device {
             Device::Cpu => {
                 let device = burn_flex::FlexDevice;
-                Program::load::<burn_flex::Flex>(device, model, external, limits)
+                Program::load::<burn_flex::Flex>(device, model, external, limits, self.optimize)
             }
             #[cfg(feature = "cuda")]
             Device::Cuda(index) => {
                 let device = burn::backend::cuda::CudaDevice::new(index);
-                Program::load::<burn::backend::Cuda>(device, model, external, limits)
+                Program::load::<burn::backend::Cuda>(device, model, external, limits, self.optimize)
             }
             #[cfg(feature = "vulkan")]
             Device::Vulkan(index) => {
                 let device = probe::vulkan_device(index);
-                Program::load::<burn::backend::Vulkan>(device, model, external, limits)
+                Program::load::<burn::backend::Vulkan>(
+                    device,
+                    model,
+                    external,
+                    limits,
+                    self.optimize,
+                )
             }
             // The probe of a device that is not compiled in never succeeds.
             #[cfg(not(all(feature = "cuda", feature = "vulkan")))]

@@ -11,6 +11,7 @@ use crate::graph::{self, Functions, Opsets};
 use crate::kernels::Kernels;
 use crate::literal::Literals;
 use crate::ops::{NEWEST_OPSET, Registry};
+use crate::passes::{Optimize, optimize};
 use crate::plan::{Plan, StepError};
 use crate::proto::{self, GraphProto, ModelProto};
 use crate::signature::signature_of;
@@ -49,8 +50,9 @@ impl Program {
         model: &[u8],
         external: &dyn ExternalData,
         limits: &Limits,
+        level: Optimize,
     ) -> Result<Self, LoadError> {
-        let load = || Self::compile::<B>(device, model, external, limits);
+        let load = || Self::compile::<B>(device, model, external, limits, level);
         catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|payload| {
             Err(LoadError::Panicked { source: PanicText::from_payload(&*payload) })
         })
@@ -61,6 +63,7 @@ impl Program {
         model: &[u8],
         external: &dyn ExternalData,
         limits: &Limits,
+        level: Optimize,
     ) -> Result<Self, LoadError> {
         let model = proto::decode(model, limits.tensor_bytes)?;
         let opsets = opsets_of(&model)?;
@@ -76,6 +79,10 @@ impl Program {
         let registry = Registry::new();
         registry.check(&graph)?;
         let ctx = Context::<B>::new(device, limits);
+        let graph = match level {
+            Optimize::On => optimize(graph, &signature.inputs, &registry, &ctx.renewed()),
+            Optimize::Off => graph,
+        };
         let plan = Plan::compile(&graph, &registry, &ctx)?;
         let inputs = signature.inputs.iter().map(|spec| spec.name.clone()).collect();
         Ok(Self {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ingle_engine::{DeviceChoice, Engine, NoExternalData, Program};
+use ingle_engine::{DeviceChoice, Engine, NoExternalData, Optimize, Program};
 use ingle_types::{DType, Limits, Shape, Tensor, TensorMap};
 use prost::Message;
 
@@ -57,7 +57,9 @@ fn close(given: &Tensor, wanted: &Tensor, context: &str) {
     }
 }
 
-fn check_sets(name: &str, folder: &Path, program: &Program) -> usize {
+/// Compares the answers of the optimised program with what is stored, and with what
+/// the model answers node by node.
+fn check_sets(name: &str, folder: &Path, [program, plain]: &[Program; 2]) -> usize {
     let signature = program.signature();
     let mut sets = 0;
     for k in 0.. {
@@ -74,6 +76,9 @@ fn check_sets(name: &str, folder: &Path, program: &Program) -> usize {
             .filter_map(|(i, spec)| Some((spec.name.clone(), input(i)?)))
             .collect();
         let answer = program.run(&inputs, &[]).unwrap_or_else(|e| panic!("{name} set {k}: {e}"));
+        for (output, wanted) in plain.run(&inputs, &[]).unwrap() {
+            close(&answer[&output], &wanted, &format!("{name} set {k} {output}, not optimised"));
+        }
         for (i, spec) in signature.outputs.iter().enumerate() {
             let wanted = read_tensor(&set.join(format!("output_{i}.pb"))).unwrap();
             close(&answer[&spec.name], &wanted, &format!("{name} set {k} {}", spec.name));
@@ -93,8 +98,11 @@ fn check(name: &'static str) {
     let run = move || {
         let folder = folder_of(name);
         let model = fs::read(folder.join("model.onnx")).unwrap();
-        let program = engine.load(&model, &NoExternalData, &Limits::default()).unwrap();
-        assert!(check_sets(name, &folder, &program) > 0, "{name} has no data");
+        let programs = [Optimize::On, Optimize::Off].map(|level| {
+            let engine = engine.clone().with_optimize(level);
+            engine.load(&model, &NoExternalData, &Limits::default()).unwrap()
+        });
+        assert!(check_sets(name, &folder, &programs) > 0, "{name} has no data");
     };
     std::thread::Builder::new().stack_size(stack).spawn(run).unwrap().join().unwrap();
 }

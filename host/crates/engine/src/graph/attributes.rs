@@ -10,7 +10,7 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::{BuildError, LoadError};
 
 /// An attribute's value, by its declared type.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Attribute {
     Float(f32),
     Int(i64),

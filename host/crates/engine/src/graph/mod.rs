@@ -17,7 +17,7 @@ use crate::NodeLabel;
 /// A value's place in [`Graph::values`].
 pub(crate) type ValueId = usize;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     /// The name of each value.
     pub(crate) values: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Graph {
     pub(crate) captures: Vec<Capture>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) label: Arc<NodeLabel>,
     pub(crate) inputs: Vec<Option<ValueId>>,
@@ -50,7 +50,7 @@ pub(crate) struct Declared {
     pub(crate) dims: Option<Vec<Option<usize>>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Capture {
     pub(crate) name: String,
     /// The value in this graph.
