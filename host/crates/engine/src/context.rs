@@ -1,11 +1,12 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{self as bt, BoolStore};
 use bytes::Bytes;
 use ingle_types::{DType, Limits};
 
-use crate::OpError;
 use crate::kernels::{Kernels, bool_store};
+use crate::{Observer, OpError, PanicText};
 
 /// What an operator may know of the run that it is part of.
 pub(crate) struct Context<B: Kernels> {
@@ -16,6 +17,7 @@ pub(crate) struct Context<B: Kernels> {
     constant_bytes: usize,
     steps: usize,
     steps_left: AtomicUsize,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl<B: Kernels> Context<B> {
@@ -30,12 +32,24 @@ impl<B: Kernels> Context<B> {
             constant_bytes: usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX),
             steps: limits.graph_nodes,
             steps_left: AtomicUsize::new(limits.graph_nodes),
+            observer: None,
         }
     }
 
-    /// The same context with its budget of steps refilled.
-    pub(crate) fn renewed(&self) -> Self {
-        Self { device: self.device.clone(), steps_left: AtomicUsize::new(self.steps), ..*self }
+    /// The same context for a new run, with its budget of steps refilled.
+    pub(crate) fn renewed(&self, observer: Option<Arc<dyn Observer>>) -> Self {
+        let (device, steps_left) = (self.device.clone(), AtomicUsize::new(self.steps));
+        Self { device, steps_left, observer, ..*self }
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.as_deref()
+    }
+
+    /// Waits until the device has done all that it was asked.
+    pub(crate) fn wait(&self) -> Result<(), OpError> {
+        B::sync(&self.device)
+            .map_err(|error| OpError::Device { source: PanicText(format!("{error:?}")) })
     }
 
     pub(crate) fn device(&self) -> &B::Device {

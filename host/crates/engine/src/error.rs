@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ingle_types::{Code, DType, SignatureError, TensorError};
 
+use crate::describe::element_name;
 use crate::device::Device;
 use crate::literal::LiteralError;
 
@@ -59,7 +60,7 @@ pub enum LoadError {
     Sparse { name: String },
     #[error("\"{name}\" is {given}; only tensors are supported as inputs and outputs")]
     ValueKind { name: String, given: &'static str },
-    #[error("\"{name}\" has ONNX element type {element}, which is not supported")]
+    #[error("\"{name}\" has ONNX element type {}, which is not supported", element_name(*.element))]
     Element { name: String, element: i32 },
     #[error("the value \"{name}\" is defined twice")]
     Duplicate { name: String },
@@ -90,11 +91,36 @@ pub enum LoadError {
     TooManyConstants { bytes: usize, limit: usize },
     #[error("the device {device} is not compiled in")]
     NoDevice { device: Device },
+    #[error("{}", .errors.iter().map(Self::to_string).collect::<Vec<_>>().join("; "))]
+    Several { errors: Vec<Self> },
     #[error("the model made the engine fail while it was loaded")]
     Panicked { source: PanicText },
 }
 
 impl LoadError {
+    /// How many problems of a model are looked for at most.
+    pub(crate) const MOST: usize = 50;
+
+    /// One error of many, of which there is at least one.
+    pub(crate) fn several(mut errors: Vec<Self>) -> Self {
+        match errors.pop() {
+            Some(only) if errors.is_empty() => only,
+            last => Self::Several { errors: errors.into_iter().chain(last).collect() },
+        }
+    }
+
+    /// Each problem by itself: an operator that is not known for each node that has it.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Several { errors } => errors.iter().flat_map(Self::problems).collect(),
+            Self::Operators { labels } => {
+                let alone = |label: &Arc<NodeLabel>| unknown_operators(std::slice::from_ref(label));
+                labels.iter().map(alone).collect()
+            }
+            _ => vec![self.to_string()],
+        }
+    }
+
     pub fn code(&self) -> Code {
         match self {
             Self::IrVersion { .. }
@@ -112,6 +138,7 @@ impl LoadError {
             Self::Build { reason, .. } => reason.code(),
             Self::Literal { reason, .. } => reason.code(),
             Self::Constant { reason, .. } | Self::Fold { reason, .. } => reason.code(),
+            Self::Several { errors } => errors.first().map_or(Code::Unimplemented, Self::code),
             Self::Panicked { .. } => Code::Internal,
             Self::Decode(_)
             | Self::Group

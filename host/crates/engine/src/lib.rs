@@ -18,14 +18,17 @@
 #![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 
 mod context;
+mod describe;
 mod device;
 mod dims;
 mod error;
 mod external;
+mod flops;
 mod graph;
 mod kernels;
 mod literal;
 mod number;
+mod observe;
 mod ops;
 mod passes;
 mod plan;
@@ -37,9 +40,12 @@ mod signature;
 mod testing;
 mod value;
 
+pub use describe::{DeclaredValue, Description, describe};
 pub use device::{Device, DeviceChoice, DeviceError, Engine};
 pub use error::{BuildError, LoadError, NodeLabel, OpError, PanicText, RunError};
 pub use external::{ExternalData, ExternalDataError, NoExternalData};
 pub use literal::{LiteralError, read_tensor};
+pub use observe::{Observer, StepReport, StepTensor};
+pub use ops::{OperatorInfo, operators};
 pub use passes::Optimize;
 pub use program::Program;

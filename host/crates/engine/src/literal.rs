@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use ingle_types::{Code, DType, Limits, Shape, Tensor, TensorError};
 
+use crate::describe::element_name;
 use crate::external::{ExternalData, ExternalDataError, NoExternalData, is_inside};
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::proto::{self, TensorProto};
@@ -22,7 +23,7 @@ pub enum LiteralError {
     NoElement,
     #[error("dimension {value} is negative")]
     NegativeDim { value: i64 },
-    #[error("ONNX element type {element} is not supported")]
+    #[error("ONNX element type {} is not supported", element_name(*.element))]
     Element { element: i32 },
     #[error("shape {dims:?} needs {expected} elements but {given} are given")]
     Count { dims: Vec<usize>, expected: usize, given: usize },

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ingle_types::Code;
+
 use crate::context::Context;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::Kernels;
+use crate::observe::Watch;
 use crate::ops::{Inputs, Op, Registry};
 use crate::value::Value;
 use crate::{LoadError, NodeLabel, OpError};
@@ -52,10 +55,22 @@ impl<B: Kernels> Plan<B> {
         ctx: &Context<B>,
     ) -> Result<Self, LoadError> {
         let mut compiler = Compiler::new(graph, ctx)?;
+        let mut unsupported = Vec::new();
         for node in &graph.nodes {
-            compiler.node(node, registry, ctx)?;
+            match compiler.node(node, registry, ctx) {
+                Ok(()) => {}
+                // Whoever mends one wants to know of the others.
+                Err(error) if error.code() == Code::Unimplemented => unsupported.push(error),
+                Err(error) => return Err(error),
+            }
+            if unsupported.len() == LoadError::MOST {
+                break;
+            }
         }
-        Ok(compiler.finish())
+        if unsupported.is_empty() {
+            return Ok(compiler.finish());
+        }
+        Err(LoadError::several(unsupported))
     }
 
     /// What the constants take, in bytes.
@@ -111,14 +126,20 @@ impl<B: Kernels> Plan<B> {
         memory: &mut Memory<B>,
     ) -> Result<(), OpError> {
         ctx.step()?;
+        let live = memory.bytes;
         let read = |source: &Option<Source>| match *source {
             None => None,
             Some(Source::Constant(index)) => self.constants.get(index).cloned(),
             Some(Source::Value { id, last: true }) => memory.take(id),
             Some(Source::Value { id, last: false }) => memory.get(id),
         };
-        let inputs = step.inputs.iter().map(read).collect();
-        let mut outputs = compute(&*step.op, ctx, Inputs::new(inputs, step.own))?.into_iter();
+        let inputs: Vec<_> = step.inputs.iter().map(read).collect();
+        let watch = ctx.observer().map(|by| Watch::start(by, &inputs, step.own, live));
+        let outputs = compute(&*step.op, ctx, Inputs::new(inputs, step.own))?;
+        if let Some(watch) = watch {
+            watch.end(ctx, &step.label, &outputs)?;
+        }
+        let mut outputs = outputs.into_iter();
         for id in &step.outputs {
             match (*id, outputs.next()) {
                 (Some(id), Some(value)) => memory.put(id, value),

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ingle_types::{Limits, Signature, Tensor, TensorMap};
@@ -16,7 +17,7 @@ use crate::plan::{Plan, StepError};
 use crate::proto::{self, GraphProto, ModelProto};
 use crate::signature::signature_of;
 use crate::value::Value;
-use crate::{LoadError, PanicText, RunError};
+use crate::{LoadError, Observer, PanicText, RunError};
 
 /// The newest version of the file format that is read.
 const NEWEST_IR: i64 = 13;
@@ -73,11 +74,16 @@ impl Program {
         if model.ir_version < OVERRIDES_IR {
             drop_initialized_inputs(&mut proto);
         }
-        let signature = signature_of(&proto)?;
+        let signature = signature_of(&proto);
         let literals = Literals { external, tensor_bytes: limits.tensor_bytes };
         let graph = graph::build(proto, &functions, literals, limits.graph_nodes)?;
         let registry = Registry::new();
-        registry.check(&graph)?;
+        let (signature, known) = match (signature, registry.check(&graph)) {
+            (Err(kind), Err(operators)) => return Err(LoadError::several(vec![kind, operators])),
+            both => both,
+        };
+        known?;
+        let signature = signature?;
         let ctx = Context::<B>::new(device, limits);
         let graph = match level {
             Optimize::On => optimize(graph, &signature.inputs, &registry, &ctx.renewed()),
@@ -117,6 +123,28 @@ impl Program {
     /// INVALID_ARGUMENT for tensors that do not fit the signature or, naming the
     /// node, an operator; INTERNAL where Burn gave up.
     pub fn run(&self, inputs: &TensorMap, outputs: &[String]) -> Result<TensorMap, RunError> {
+        self.run_with(inputs, outputs, None)
+    }
+
+    /// As [`Program::run`], of all outputs, where `observer` sees each step. Waits for
+    /// the device after each, so the whole takes longer than a run that is not watched.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_watched(
+        &self,
+        inputs: &TensorMap,
+        observer: Arc<dyn Observer>,
+    ) -> Result<TensorMap, RunError> {
+        self.run_with(inputs, &[], Some(observer))
+    }
+
+    fn run_with(
+        &self,
+        inputs: &TensorMap,
+        outputs: &[String],
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<TensorMap, RunError> {
         self.signature.check_names(inputs)?;
         self.signature.check_output_filter(outputs)?;
         let specs = &self.signature.inputs;
@@ -133,7 +161,7 @@ impl Program {
         let wanted = |name: &String| outputs.is_empty() || outputs.contains(name);
         let wanted: Vec<bool> = specs.iter().map(|spec| wanted(&spec.name)).collect();
         let mut answer = TensorMap::new();
-        for (spec, tensor) in specs.iter().zip(self.runner.run(&given, &wanted)?) {
+        for (spec, tensor) in specs.iter().zip(self.runner.run(&given, &wanted, observer)?) {
             let Some(tensor) = tensor else { continue };
             let tensor =
                 tensor.map_err(|source| RunError::Output { name: spec.name.clone(), source })?;
@@ -179,7 +207,12 @@ type Answer = Vec<Option<Result<Tensor, crate::OpError>>>;
 
 /// A plan with its backend's type forgotten.
 trait Runner: Send + Sync {
-    fn run(&self, inputs: &[Option<&Tensor>], wanted: &[bool]) -> Result<Answer, RunError>;
+    fn run(
+        &self,
+        inputs: &[Option<&Tensor>],
+        wanted: &[bool],
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Answer, RunError>;
 }
 
 struct Compiled<B: Kernels> {
@@ -190,10 +223,16 @@ struct Compiled<B: Kernels> {
 }
 
 impl<B: Kernels> Runner for Compiled<B> {
-    fn run(&self, inputs: &[Option<&Tensor>], wanted: &[bool]) -> Result<Answer, RunError> {
+    fn run(
+        &self,
+        inputs: &[Option<&Tensor>],
+        wanted: &[bool],
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Answer, RunError> {
         const NOWHERE: usize = usize::MAX;
         let at = AtomicUsize::new(NOWHERE);
-        let run = || self.run_at(inputs, wanted, &at);
+        let ctx = self.ctx.renewed(observer);
+        let run = || self.run_at(&ctx, inputs, wanted, &at);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
             let label = self.plan.label(at.load(Ordering::Relaxed)).cloned();
             Err(RunError::Panicked { label, source: PanicText::from_payload(&*payload) })
@@ -204,26 +243,26 @@ impl<B: Kernels> Runner for Compiled<B> {
 impl<B: Kernels> Compiled<B> {
     fn run_at(
         &self,
+        ctx: &Context<B>,
         inputs: &[Option<&Tensor>],
         wanted: &[bool],
         at: &AtomicUsize,
     ) -> Result<Answer, RunError> {
-        let ctx = self.ctx.renewed();
         let place = |(name, tensor): (&String, &Option<&Tensor>)| {
             let Some(tensor) = tensor else { return Ok(None) };
-            Value::from_tensor(&ctx, tensor)
+            Value::from_tensor(ctx, tensor)
                 .map(Some)
                 .map_err(|reason| RunError::Input { name: name.clone(), reason })
         };
         let values = self.inputs.iter().zip(inputs).map(place).collect::<Result<Vec<_>, _>>()?;
-        let outputs = self.plan.run(&ctx, values, Some(wanted), Some(at)).map_err(
+        let outputs = self.plan.run(ctx, values, Some(wanted), Some(at)).map_err(
             |StepError { label, reason }| RunError::Node {
                 label,
                 cause: reason.device_text(),
                 reason,
             },
         )?;
-        Ok(outputs.into_iter().map(|v| v.map(|v| v.to_tensor(&ctx))).collect())
+        Ok(outputs.into_iter().map(|v| v.map(|v| v.to_tensor(ctx))).collect())
     }
 }
 

@@ -13,6 +13,7 @@ mod attend;
 mod attention;
 mod bits;
 mod cache;
+mod catalogue;
 mod causal_conv;
 mod compare;
 mod control;
@@ -64,6 +65,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 pub(crate) use self::args::{Args, Subgraph};
+pub use self::catalogue::{OperatorInfo, operators};
 pub(crate) use self::ml::DOMAIN as ML_DOMAIN;
 use crate::context::Context;
 use crate::graph::{Attribute, Graph, Node};

@@ -254,6 +254,30 @@ fn hostile_models_are_refused_by_name() {
 }
 
 #[test]
+fn all_that_is_not_supported_is_named_at_once() {
+    let mut graph = addition();
+    let mut sequence = info("s", DType::F32, None);
+    let kind = type_proto::Value::SequenceType(type_proto::Other {});
+    sequence.r#type = Some(TypeProto { value: Some(kind) });
+    graph.input.push(sequence);
+    graph.node.push(node("Frobnicate", &["x"], &["f"]));
+    graph.node.push(node("Defenestrate", &["x"], &["d"]));
+    let error = load(&model(graph, 17)).unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    let problems = error.problems();
+    let [kind, frobnicate, defenestrate] = &problems[..] else { panic!("{problems:?}") };
+    assert!(kind.contains("\"s\" is a sequence"), "{kind}");
+    assert!(frobnicate.contains("Frobnicate"), "{frobnicate}");
+    assert!(defenestrate.contains("Defenestrate"), "{defenestrate}");
+    // What an operator does not support is found when it is built.
+    let mut graph = addition();
+    graph.node.push(node("Relu", &["x"], &["r", "extra"]));
+    graph.node.push(node("Exp", &["x"], &["e", "extra2"]));
+    let problems = load(&model(graph, 17)).unwrap_err().problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+}
+
+#[test]
 fn a_graph_of_too_many_nodes_is_refused() {
     let limits = Limits { graph_nodes: 0, ..Limits::default() };
     let engine = Engine::new(DeviceChoice::Cpu).unwrap();
