@@ -37,9 +37,14 @@ impl<B: Kernels> Context<B> {
     }
 
     /// The same context for a new run, with its budget of steps refilled.
-    pub(crate) fn renewed(&self, observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn renewed(&self) -> Self {
         let (device, steps_left) = (self.device.clone(), AtomicUsize::new(self.steps));
-        Self { device, steps_left, observer, ..*self }
+        Self { device, steps_left, observer: None, ..*self }
+    }
+
+    /// As [`Context::renewed`], for a run that may be watched.
+    pub(crate) fn watched(&self, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { observer, ..self.renewed() }
     }
 
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {

@@ -231,7 +231,7 @@ impl<B: Kernels> Runner for Compiled<B> {
     ) -> Result<Answer, RunError> {
         const NOWHERE: usize = usize::MAX;
         let at = AtomicUsize::new(NOWHERE);
-        let ctx = self.ctx.renewed(observer);
+        let ctx = self.ctx.watched(observer);
         let run = || self.run_at(&ctx, inputs, wanted, &at);
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
             let label = self.plan.label(at.load(Ordering::Relaxed)).cloned();
