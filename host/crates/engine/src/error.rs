@@ -209,6 +209,8 @@ pub enum OpError {
     Axis { axis: i64, rank: usize },
     #[error("index {index} is outside of a dimension of size {size}")]
     Index { index: i64, size: usize },
+    #[error("the string {text:?} is not {wanted}")]
+    Text { text: String, wanted: &'static str },
     #[error("{what} cannot be {value}")]
     Value { what: &'static str, value: i64 },
     #[error("shape {dims:?} cannot become {target:?}")]
@@ -242,6 +244,12 @@ impl OpError {
             Self::Inner { reason, .. } => reason.code(),
             _ => Code::InvalidArgument,
         }
+    }
+
+    /// About a string, of which no more than its beginning is repeated.
+    pub(crate) fn text(text: &[u8], wanted: &'static str) -> Self {
+        const LENGTH: usize = 40;
+        Self::Text { text: String::from_utf8_lossy(text).chars().take(LENGTH).collect(), wanted }
     }
 
     /// What the device said, for the log.

@@ -2,13 +2,15 @@
 
 use burn::tensor::BoolStore;
 use burn::tensor::ops::{BoolTensor, FloatTensor, IntTensor};
+use bytes::Bytes;
 use ingle_types::DType;
 
 use super::{Args, Built, Registry, op};
 use crate::OpError;
+use crate::context::Context;
 use crate::dims::{broadcast, broadcast_places};
 use crate::kernels::Kernels;
-use crate::value::{DeviceTensor, HOST_INTS, Host, Value};
+use crate::value::{DeviceTensor, Host, HostData, Value};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Equal", 1.., 2..=2, |a| compare(a, |l, r| l == r, B::float_equal, B::int_equal));
@@ -72,10 +74,10 @@ fn on_host<B: Kernels>(
     if count == 0 {
         return Some(Value::empty(DType::Bool, dims.to_vec()));
     }
-    if count > HOST_INTS {
+    let (left, right) = (left.as_host()?, right.as_host()?);
+    if !left.stays(count) {
         return None;
     }
-    let (left, right) = (left.as_host()?, right.as_host()?);
     if !left.is_plain() {
         return None;
     }
@@ -83,6 +85,9 @@ fn on_host<B: Kernels>(
     let values = if let (Some(l), Some(r)) = (left.as_ints(), right.as_ints()) {
         let order = |l: i64, r: i64| compare(f64::from(l.cmp(&r) as i8), 0.0);
         places.filter_map(|(i, j)| Some(order(*l.get(i)?, *r.get(j)?).into())).collect()
+    } else if let (HostData::Text(l), HostData::Text(r)) = (left.data(), right.data()) {
+        let order = |l: &Bytes, r: &Bytes| compare(f64::from(l.cmp(r) as i8), 0.0);
+        places.filter_map(|(i, j)| Some(order(l.get(i)?, r.get(j)?).into())).collect()
     } else {
         let (l, r) = (left.to_f64(), right.to_f64());
         places.filter_map(|(i, j)| Some(compare(*l.get(i)?, *r.get(j)?).into())).collect()
@@ -152,7 +157,7 @@ fn select<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
         if dims.contains(&0) {
             return Ok(vec![Value::empty(yes.dtype(), dims)]);
         }
-        let condition = condition.expand(ctx, &dims)?;
+        let condition = on_hand(ctx, condition, &yes)?.expand(ctx, &dims)?;
         let (yes, no) = (yes.expand(ctx, &dims)?, no.expand(ctx, &dims)?);
         if let (Some(c), Some(y), Some(n)) = (condition.as_host(), yes.as_host(), no.as_host())
             && let Some(choice) = c.as_ints()
@@ -164,9 +169,19 @@ fn select<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
     })
 }
 
+/// An operand of an operator on `x`, read back from the device where `x` holds
+/// strings, which are on the host only.
+pub(super) fn on_hand<B: Kernels>(
+    ctx: &Context<B>,
+    operand: Value<B>,
+    x: &Value<B>,
+) -> Result<Value<B>, OpError> {
+    if x.dtype() == DType::Bytes { Ok(operand.to_host(ctx)?.into()) } else { Ok(operand) }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Case, bools, f32s, i64s};
+    use crate::testing::{Case, bools, f32s, i64s, texts};
 
     #[test]
     fn comparisons_broadcast_and_know_nan() {
@@ -197,6 +212,21 @@ mod tests {
             .gives([f32s(&[2, 3], &[1., 2., 3., 9., 9., 9.])]);
         Case::of("Where", [condition, i64s(&[1], &[5]), i64s(&[2, 1], &[7, 8])])
             .gives([i64s(&[2, 1], &[5, 8])]);
+    }
+
+    #[test]
+    fn strings_are_compared_and_picked() {
+        let x = texts(&[2, 1], &["a", "b"]);
+        Case::of("Equal", [x.clone(), texts(&[2], &["b", ""])])
+            .gives([bools(&[2, 2], &[0, 0, 1, 0])]);
+        Case::of("Equal", [x.clone(), f32s(&[1], &[0.])]).fails("do not go together");
+        Case::of("Where", [bools(&[2, 1], &[1, 0]), x, texts(&[], &["z"])])
+            .gives([texts(&[2, 1], &["a", "z"])]);
+        let (many, flags) = (vec!["y"; 2000], vec![1; 2000]);
+        Case::of("Where", [bools(&[2000], &flags), texts(&[2000], &many), texts(&[1], &["n"])])
+            .gives([texts(&[2000], &many)]);
+        Case::of("Equal", [texts(&[2000], &many), texts(&[1], &["y"])])
+            .gives([bools(&[2000], &flags)]);
     }
 
     #[test]

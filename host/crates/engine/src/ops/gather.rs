@@ -3,12 +3,13 @@
 use burn::tensor::IntDType;
 use ingle_types::DType;
 
+use super::compare::on_hand;
 use super::tensor::narrow;
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::{axis_at, product, strides, to_ints};
 use crate::kernels::Kernels;
-use crate::value::{HOST_INTS, Host, Value};
+use crate::value::{Host, Value};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -33,6 +34,7 @@ pub(super) fn take<B: Kernels>(
     axis: usize,
     indices: Value<B>,
 ) -> Result<Value<B>, OpError> {
+    let indices = on_hand(ctx, indices, &x)?;
     let dims = x.dims();
     let size = dims.get(axis).copied().unwrap_or_default();
     let (front, back) =
@@ -49,7 +51,7 @@ pub(super) fn take<B: Kernels>(
         }
         let count: usize = picked.iter().product();
         if let Some(values) = x.as_host()
-            && count <= HOST_INTS
+            && values.stays(count)
         {
             let (outer, inner): (usize, usize) = (front.iter().product(), back.iter().product());
             let at = |o: usize| {
@@ -113,6 +115,7 @@ fn gather_elements<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let axis = args.int("axis", 0)?;
     op(move |ctx, mut inputs| {
         let (x, indices) = (inputs.take(0)?, inputs.take(1)?);
+        let indices = on_hand(ctx, indices, &x)?;
         let (dims, picked) = (x.dims(), indices.dims());
         let axis = axis_at(axis, dims.len())?;
         check_reach(&dims, &picked, axis)?;
@@ -262,7 +265,7 @@ pub(super) fn pick_parts<B: Kernels>(
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Case, counting, f32s, i64s, tensor};
+    use crate::testing::{Case, counting, f32s, i64s, tensor, texts};
 
     #[test]
     fn entries_are_picked_and_the_axis_replaced() {
@@ -288,6 +291,16 @@ mod tests {
         }
         Case::of("Gather", [x.clone(), i64s(&[1], &[4])]).fails("index 4");
         Case::of("Gather", [x, i64s(&[1], &[i64::MIN])]).fails("size 4");
+    }
+
+    #[test]
+    fn strings_are_picked_too() {
+        let (x, indices) = (texts(&[2], &["a", "b"]), vec![-1i64; 2000]);
+        Case::of("Gather", [x.clone(), i64s(&[2000], &indices)])
+            .gives([texts(&[2000], &["b"; 2000])]);
+        Case::of("GatherElements", [x.clone(), i64s(&[2000], &indices)])
+            .gives([texts(&[2000], &["b"; 2000])]);
+        Case::of("Gather", [x, i64s(&[1], &[2])]).fails("index 2");
     }
 
     #[test]

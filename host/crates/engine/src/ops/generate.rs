@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::dims::to_sizes;
 use crate::kernels::Kernels;
 use crate::literal::dtype_of;
-use crate::value::{DeviceTensor, HOST_INTS, Host, HostData, Value, is_float};
+use crate::value::{DeviceTensor, Host, HostData, Value, is_float};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -154,7 +154,7 @@ fn range<B: Kernels>(
 
 /// Moves a large host tensor to the device.
 pub(super) fn placed<B: Kernels>(ctx: &Context<B>, host: Host) -> Result<Value<B>, OpError> {
-    if host.elements() <= HOST_INTS {
+    if host.stays(host.elements()) {
         return Ok(host.into());
     }
     Ok(DeviceTensor::upload_host(ctx, &host)?.into())

@@ -53,6 +53,8 @@ mod shape;
 mod slice;
 mod spatial;
 mod tensor;
+mod text;
+mod tfidf;
 mod unary;
 mod unique;
 
@@ -203,6 +205,8 @@ impl<B: Kernels> Registry<B> {
         shape::register(&mut registry);
         slice::register(&mut registry);
         tensor::register(&mut registry);
+        text::register(&mut registry);
+        tfidf::register(&mut registry);
         unary::register(&mut registry);
         unique::register(&mut registry);
         windows::register(&mut registry);

@@ -167,7 +167,8 @@ fn repeat<B: Kernels>(
     // Each axis becomes (repeat, size); the repeats are broadcast and joined again.
     let ones: Vec<usize> = dims.iter().flat_map(|&d| [1, d]).collect();
     let pairs: Vec<usize> = dims.iter().zip(repeats).flat_map(|(&d, &r)| [r, d]).collect();
-    if pairs.len() <= 6 || tiled.iter().product::<usize>() <= HOST_INTS {
+    let stays = x.as_host().is_some_and(|host| host.stays(tiled.iter().product()));
+    if pairs.len() <= 6 || stays || tiled.iter().product::<usize>() <= HOST_INTS {
         return Ok(x.reshape(ones).expand(ctx, &pairs)?.reshape(tiled));
     }
     let mut tensor = x.into_device(ctx)?;

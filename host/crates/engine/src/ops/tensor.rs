@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::dims::{axis_at, strides};
 use crate::kernels::Kernels;
 use crate::literal::dtype_of;
-use crate::value::{DeviceTensor, HOST_INTS, Host, Value};
+use crate::value::{DeviceTensor, Host, Value};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -125,7 +125,7 @@ pub(super) fn join<B: Kernels>(
     }
     let count: usize = dims.iter().product();
     let hosts: Option<Vec<&Host>> = values.iter().map(Value::as_host).collect();
-    if let Some(hosts) = hosts.filter(|_| count <= HOST_INTS) {
+    if let Some(hosts) = hosts.filter(|hosts| hosts.iter().all(|host| host.stays(count))) {
         return Ok(Host::join(dtype, dims, axis, &hosts).into());
     }
     let tensors = values.into_iter().map(|v| v.into_device(ctx)).collect::<Result<Vec<_>, _>>()?;
@@ -299,7 +299,7 @@ fn space_to_depth<B: Kernels>(
 mod tests {
     use ingle_types::Tensor;
 
-    use crate::testing::{Case, bools, counting, f32s, i64s, tensor};
+    use crate::testing::{Case, bools, counting, f32s, i64s, tensor, texts};
 
     #[test]
     fn casts_keep_what_the_type_can_hold() {
@@ -308,7 +308,11 @@ mod tests {
         to(7).gives([i64s(&[4], &[-1, 0, 2, 300])]);
         to(9).gives([bools(&[4], &[1, 0, 1, 1])]);
         to(11).gives([tensor(&[4], &[f64::from(-1.7f32), 0., 2.5, 300.])]);
-        to(8).fails("a conversion of strings");
+        to(8).gives([texts(&[4], &["-1.7", "0", "2.5", "300"])]);
+        Case::of("Cast", [texts(&[2], &["1", "-2.5"])])
+            .int("to", 1)
+            .gives([f32s(&[2], &[1., -2.5])]);
+        Case::of("Cast", [texts(&[1], &["one"])]).int("to", 1).fails("\"one\" is not a number");
         to(14).fails("this element type is not supported");
         let large: Vec<i64> = (0..3000).collect();
         let narrow: Vec<i32> = (0..3000).collect();
@@ -343,6 +347,29 @@ mod tests {
             .ints("split", &[5, 0])
             .gives([part(&[1., 2., 3., 4., 5.]), part(&[])]);
         Case::of("Split", [x, i64s(&[1], &[4])]).fails("sizes to split into");
+    }
+
+    #[test]
+    fn strings_are_moved_too() {
+        let many = vec!["x"; 1500];
+        let x = texts(&[2, 2], &["a", "b", "c", "d"]);
+        let turned = texts(&[2, 2], &["a", "c", "b", "d"]);
+        Case::of("Transpose", [x.clone()]).gives([turned]);
+        Case::of("Identity", [x.clone()]).gives([x.clone()]);
+        Case::of("Shape", [x.clone()]).gives([i64s(&[2], &[2, 2])]);
+        Case::of("Reshape", [x.clone(), i64s(&[1], &[-1])])
+            .gives([texts(&[4], &["a", "b", "c", "d"])]);
+        Case::of("Tile", [x.clone(), i64s(&[2], &[1, 2])])
+            .gives([texts(&[2, 4], &["a", "b", "a", "b", "c", "d", "c", "d"])]);
+        Case::of("Slice", [x.clone(), i64s(&[1], &[1]), i64s(&[1], &[2])])
+            .gives([texts(&[1, 2], &["c", "d"])]);
+        Case::of("Split", [x]).gives([texts(&[1, 2], &["a", "b"]), texts(&[1, 2], &["c", "d"])]);
+        Case::of("Concat", [texts(&[1500], &many), texts(&[1500], &many)])
+            .int("axis", 0)
+            .gives([texts(&[3000], &[many.clone(), many.clone()].concat())]);
+        Case::of("Expand", [texts(&[1], &["x"]), i64s(&[1], &[1500])])
+            .gives([texts(&[1500], &many)]);
+        Case::of("Expand", [texts(&[1], &["x"]), i64s(&[1], &[1 << 30])]).fails("larger than");
     }
 
     #[test]

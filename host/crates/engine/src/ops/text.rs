@@ -231,14 +231,13 @@ mod tests {
     #[test]
     fn strings_are_split_at_delimiters() {
         let x = || texts(&[2], &["a.b..c", "d"]);
-        case("StringSplit", x()).string("delimiter", ".").gives([
-            texts(&[2, 4], &["a", "b", "", "c", "d", "", "", ""]),
-            i64s(&[2], &[4, 1]),
-        ]);
-        case("StringSplit", x()).string("delimiter", ".").int("maxsplit", 1).gives([
-            texts(&[2, 2], &["a", "b..c", "d", ""]),
-            i64s(&[2], &[2, 1]),
-        ]);
+        case("StringSplit", x())
+            .string("delimiter", ".")
+            .gives([texts(&[2, 4], &["a", "b", "", "c", "d", "", "", ""]), i64s(&[2], &[4, 1])]);
+        case("StringSplit", x())
+            .string("delimiter", ".")
+            .int("maxsplit", 1)
+            .gives([texts(&[2, 2], &["a", "b..c", "d", ""]), i64s(&[2], &[2, 1])]);
         case("StringSplit", texts(&[0], &[])).gives([texts(&[0, 0], &[]), i64s(&[0], &[])]);
     }
 

@@ -3,6 +3,7 @@
 
 mod device;
 mod host;
+mod text;
 
 use std::sync::{Arc, OnceLock};
 
@@ -237,7 +238,11 @@ impl<B: Kernels> Value<B> {
             return Ok(self);
         }
         if self.dtype() == DType::Bytes || dtype == DType::Bytes {
-            return Err(OpError::Unsupported { what: "a conversion of strings" });
+            let host = self.to_host(ctx)?;
+            ctx.admit(dtype, host.dims())?;
+            return Ok(
+                if dtype == DType::Bytes { host.written() } else { host.parsed(dtype)? }.into()
+            );
         }
         match self {
             Self::Host(value) => Ok(value.host.cast(dtype).into()),

@@ -11,7 +11,12 @@ impl Host {
     /// Numbers as decimal text; floats with at most eight digits, as in ONNX Runtime.
     pub(super) fn written(&self) -> Self {
         let text = match self.data() {
-            HostData::Int(values) => values.iter().map(|v| Bytes::from(v.to_string())).collect(),
+            HostData::Int(values) if self.is_plain() => {
+                values.iter().map(|v| Bytes::from(v.to_string())).collect()
+            }
+            HostData::Int(values) => {
+                values.iter().map(|&v| Bytes::from((v as u64).to_string())).collect()
+            }
             HostData::Float(values) => values.iter().map(|&v| Bytes::from(written(v))).collect(),
             HostData::Text(values) => values.clone(),
         };
@@ -27,8 +32,12 @@ impl Host {
             let values = values.iter().map(|v| float(v)).collect::<Result<_, _>>()?;
             return Ok(Self::floats(dtype, dims, values));
         }
+        let number = |text: &str| match dtype {
+            DType::U64 => text.parse().ok().map(|v: u64| v as i64),
+            _ => text.parse().ok(),
+        };
         let whole = |text: &Bytes| {
-            let number = std::str::from_utf8(text).ok().and_then(|t| t.trim().parse().ok());
+            let number = std::str::from_utf8(text).ok().and_then(|t| number(t.trim()));
             number.map_or_else(|| finite(text).map(|v| v as i64), Ok)
         };
         let values = values.iter().map(whole).collect::<Result<_, _>>()?;
@@ -42,14 +51,22 @@ fn float(text: &Bytes) -> Result<f64, OpError> {
 }
 
 fn finite(text: &Bytes) -> Result<f64, OpError> {
-    float(text)?.is_finite().then_some(float(text)?).ok_or_else(|| OpError::text(text, "a number"))
+    let number = float(text)?;
+    if number.is_finite() { Ok(number) } else { Err(OpError::text(text, "a number")) }
 }
 
 /// What C prints with `%.8g`.
 fn written(v: f64) -> String {
     const DIGITS: i32 = 8;
     if !v.is_finite() {
-        return if v.is_nan() { "NaN" } else if v > 0. { "INF" } else { "-INF" }.to_owned();
+        return if v.is_nan() {
+            "NaN"
+        } else if v > 0. {
+            "INF"
+        } else {
+            "-INF"
+        }
+        .to_owned();
     }
     let scientific = format!("{v:.*e}", DIGITS as usize - 1);
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -106,6 +123,8 @@ mod tests {
         assert_eq!(ints("1.9", DType::I32).unwrap(), 1);
         assert_eq!(ints("300", DType::U8).unwrap(), 44);
         assert_eq!(ints("2", DType::Bool).unwrap(), 1);
+        let most = read("18446744073709551615", DType::U64).unwrap();
+        assert_eq!(most.written(), Host::text(vec![1], vec!["18446744073709551615".into()]));
         for text in ["", "abc", "1_0"] {
             assert!(floats(text).is_err() && ints(text, DType::I64).is_err(), "{text}");
         }

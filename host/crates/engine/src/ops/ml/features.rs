@@ -2,9 +2,10 @@
 
 use ingle_types::{DType, Tensor};
 
-use super::{DOMAIN, output, placed, rows_of, singles};
+use super::{DOMAIN, output, rows_of, singles};
 use crate::kernels::Kernels;
 use crate::ops::gather::take;
+use crate::ops::generate::placed;
 use crate::ops::{Args, Built, Registry, op};
 use crate::value::{Host, HostData};
 use crate::{BuildError, OpError};
@@ -91,7 +92,7 @@ fn binarizer<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let x = inputs.take(0)?.to_host(ctx)?;
         let above = x.to_f64().into_iter().map(|v| i64::from(v > threshold)).collect();
         let flags = Host::ints(DType::I64, x.dims().to_vec(), above).cast(number_type(&x)?);
-        Ok(vec![placed(ctx, &flags)?])
+        Ok(vec![placed(ctx, flags)?])
     })
 }
 
@@ -145,7 +146,7 @@ fn imputer<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
                 return Err(OpError::DType { what: "the features", expected, given: x.dtype() });
             }
         };
-        Ok(vec![placed(ctx, &y)?])
+        Ok(vec![placed(ctx, y)?])
     })
 }
 

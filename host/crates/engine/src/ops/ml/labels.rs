@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ingle_types::{DType, Tensor};
 
-use super::{DOMAIN, output, placed, rows_of, singles};
+use super::{DOMAIN, output, rows_of, singles};
 use crate::context::Context;
 use crate::kernels::Kernels;
+use crate::ops::generate::placed;
 use crate::ops::{Args, Built, Registry, op};
 use crate::value::{Host, HostData, Value};
 use crate::{BuildError, OpError};
@@ -76,7 +77,7 @@ impl Mapping {
         ctx.admit(self.values.dtype(), x.dims())?;
         let default = self.values.elements().saturating_sub(1);
         let places = keys_of(&x).map(|key| self.places.get(&key).copied().unwrap_or(default));
-        placed(ctx, &self.values.pick(x.dims().to_vec(), places))
+        placed(ctx, self.values.pick(x.dims().to_vec(), places))
     }
 }
 

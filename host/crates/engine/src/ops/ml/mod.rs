@@ -18,7 +18,7 @@ use super::Registry;
 use crate::OpError;
 use crate::context::Context;
 use crate::kernels::Kernels;
-use crate::value::{Host, Value};
+use crate::value::Value;
 
 pub(crate) const DOMAIN: &str = "ai.onnx.ml";
 
@@ -80,12 +80,6 @@ fn output<B: Kernels, T: Element>(
 ) -> Result<Value<B>, OpError> {
     let wrong = |_| OpError::Dims { what: "an output", dims: dims.to_vec() };
     Value::from_tensor(ctx, &Tensor::from_slice(dims, values).map_err(wrong)?)
-}
-
-/// A tensor that was computed on the host, where operators want it.
-fn placed<B: Kernels>(ctx: &Context<B>, host: &Host) -> Result<Value<B>, OpError> {
-    let wrong = |_| OpError::Dims { what: "an output", dims: host.dims().to_vec() };
-    Value::from_tensor(ctx, &host.to_tensor().map_err(wrong)?)
 }
 
 /// The sum of products; in several partial sums, which a compiler can vectorise.
