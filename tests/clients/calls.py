@@ -57,6 +57,7 @@ FIELDS = {
     "uint32": "uint32_val",
     "uint64": "uint64_val",
     "bool": "bool_val",
+    "string": "string_val",
 }
 
 
@@ -86,6 +87,8 @@ def typed(array):
 
 def content(array):
     """A TensorProto that holds `array` as bytes, as the Python helper sends it."""
+    if array.dtype == object:
+        return tf.make_tensor_proto(array)
     proto = header(array)
     proto.tensor_content = array.tobytes()
     return proto

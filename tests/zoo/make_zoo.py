@@ -23,6 +23,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 import inputs
+import sklearn_models
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "models" / "efficientnet-lite0"))
@@ -107,6 +108,8 @@ def zoo():
         ),
         "skl_mlp_reg": Model(iris_regression, plain(inputs.skl_mlp_reg)),
     }
+    for name, (data, cases) in sklearn_models.models().items():
+        models[name] = Model(plain(data), plain(cases))
     shipped = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     for path in sorted(shipped.glob("light_*.onnx")):
         models[path.stem] = light_model(path)
@@ -131,15 +134,28 @@ def build(folder, model, packages):
     for number, case in enumerate(cases):
         fed = [np.ascontiguousarray(case[name]) for name in input_names]
         answers = reference.run(output_names, dict(zip(input_names, fed)))
+        answers = [table(answer) for answer in answers]
         if not all(np.isfinite(a).all() for a in answers if a.dtype.kind == "f"):
             raise ValueError(f"case {number} has an answer that is not finite")
         save(folder, number, list(zip(input_names, fed)), list(zip(output_names, answers)))
     return len(cases)
 
 
+def table(answer):
+    """A list of maps from class to probability as the array that Ingle answers."""
+    if isinstance(answer, list):
+        return np.array([list(row.values()) for row in answer], np.float32)
+    return answer
+
+
+def stored(value):
+    """Strings as bytes, which need no pickle."""
+    return np.char.encode(value.astype(str), "utf-8") if value.dtype == object else value
+
+
 def save(folder, number, fed, answers):
-    arrays = {f"in:{name}": value for name, value in fed}
-    arrays |= {f"out:{name}": value for name, value in answers}
+    arrays = {f"in:{name}": stored(value) for name, value in fed}
+    arrays |= {f"out:{name}": stored(value) for name, value in answers}
     np.savez_compressed(folder / f"case_{number}.npz", **arrays)
     data_set = folder / f"test_data_set_{number}"
     data_set.mkdir(exist_ok=True)

@@ -16,22 +16,29 @@ struct StoredTensor {
     dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     data_type: i32,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    string_data: Vec<Vec<u8>>,
     #[prost(bytes = "vec", tag = "9")]
     raw_data: Vec<u8>,
 }
 
 fn read_tensor(path: &Path) -> Option<Tensor> {
     let stored = StoredTensor::decode(fs::read(path).ok()?.as_slice()).unwrap();
+    let dims: Vec<usize> = stored.dims.iter().map(|&d| d.try_into().unwrap()).collect();
+    let shape = Shape::new(dims).unwrap();
     let dtype = match stored.data_type {
         1 => DType::F32,
         6 => DType::I32,
         7 => DType::I64,
+        8 => {
+            let strings = stored.string_data.into_iter().map(Into::into).collect();
+            return Some(Tensor::blobs(shape, strings).unwrap());
+        }
         9 => DType::Bool,
         11 => DType::F64,
         other => panic!("{}: element type {other}", path.display()),
     };
-    let dims: Vec<usize> = stored.dims.iter().map(|&d| d.try_into().unwrap()).collect();
-    Some(Tensor::dense(dtype, Shape::new(dims).unwrap(), stored.raw_data).unwrap())
+    Some(Tensor::dense(dtype, shape, stored.raw_data).unwrap())
 }
 
 /// The folder of a model, in `target/zoo` or where `INGLE_ZOO` says.
@@ -46,7 +53,7 @@ fn folder_of(name: &str) -> PathBuf {
 fn close(given: &Tensor, wanted: &Tensor, context: &str) {
     assert_eq!((given.dtype(), given.dims()), (wanted.dtype(), wanted.dims()), "{context}");
     if wanted.dtype() != DType::F32 {
-        assert_eq!(given.bytes(), wanted.bytes(), "{context}");
+        assert_eq!(given, wanted, "{context}");
         return;
     }
     let (given, wanted) = (given.as_slice::<f32>().unwrap(), wanted.as_slice::<f32>().unwrap());
@@ -119,6 +126,22 @@ zoo! {
     ppocr_v2_cls
     mtcnn_rnet
     skl_mlp_reg
+    skl_logistic
+    skl_logistic_named
+    skl_svc
+    skl_svc_named
+    skl_svr
+    skl_forest
+    skl_forest_named
+    skl_forest_two
+    skl_forest_reg
+    skl_boosting
+    skl_boosting_two
+    skl_boosting_reg
+    skl_neighbors
+    skl_bayes
+    skl_network
+    skl_columns
     light_squeezenet
     ppocr_v4_det
     ppocr_v4_rec

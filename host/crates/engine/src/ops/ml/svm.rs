@@ -386,6 +386,107 @@ fn coupled(wins: &[f32], classes: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Case, f32s, i64s, texts};
+
+    fn case(operator: &str) -> Case {
+        Case::of(operator, [f32s(&[2, 2], &[1., 2., 1., -0.5])]).ml(1)
+    }
+
+    fn regressor(kernel: &str) -> Case {
+        case("SVMRegressor")
+            .string("kernel_type", kernel)
+            .floats("kernel_params", &[0.5, 0.1, 2.])
+            .floats("support_vectors", &[1., 0., 0., 1., -1., -1.])
+            .int("n_supports", 3)
+            .floats("coefficients", &[0.5, -0.25, -0.25])
+    }
+
+    #[test]
+    fn kernels_weigh_support_vectors() {
+        let near = |kernel: &str, wanted: [f32; 2]| {
+            regressor(kernel).floats("rho", &[0.1]).gives([f32s(&[2, 1], &wanted)]);
+        };
+        near("LINEAR", [0.85, 0.85]);
+        near("POLY", [-0.5125, 0.26875]);
+        near("RBF", [0.07532192, 0.4621623]);
+        near("SIGMOID", [0.38973793, 0.4429673]);
+        let one = regressor("RBF").int("one_class", 1).floats("rho", &[-0.08]);
+        one.gives([f32s(&[2, 1], &[-1., 1.])]);
+        case("SVMRegressor")
+            .floats("coefficients", &[0.5, -0.25])
+            .floats("rho", &[0.1])
+            .gives([f32s(&[2, 1], &[0.1, 0.725])]);
+    }
+
+    fn two_classes() -> Case {
+        case("SVMClassifier")
+            .string("kernel_type", "RBF")
+            .floats("kernel_params", &[0.5, 0., 0.])
+            .floats("support_vectors", &[1., 0., 0., 1., -1., -1.])
+            .ints("vectors_per_class", &[2, 1])
+            .floats("coefficients", &[0.5, 0.25, -0.75])
+            .floats("rho", &[0.05])
+            .strings("classlabels_strings", &["no", "yes"])
+    }
+
+    #[test]
+    fn one_score_separates_two_classes() {
+        let labels = texts(&[2], &["no", "no"]);
+        let scored =
+            |case: Case, scores: [f32; 4]| case.gives([labels.clone(), f32s(&[2, 2], &scores)]);
+        scored(two_classes(), [-0.20850992, 0.20850992, -0.45090163, 0.45090163]);
+        let logistic = two_classes().string("post_transform", "LOGISTIC");
+        scored(logistic, [0.44806057, 0.55193943, 0.38914638, 0.6108536]);
+        let probable = two_classes().floats("prob_a", &[-1.5]).floats("prob_b", &[0.2]);
+        scored(probable, [0.52815664, 0.4718433, 0.6158751, 0.38412488]);
+    }
+
+    fn three_classes() -> Case {
+        case("SVMClassifier")
+            .floats("support_vectors", &[1., 0., 0., 1., -1., -1.])
+            .ints("vectors_per_class", &[1, 1, 1])
+            .floats("coefficients", &[0.5, -0.5, -0.25, 0.75, 0.6, -0.3])
+            .ints("classlabels_ints", &[3, 4, 5])
+    }
+
+    #[test]
+    fn pairs_vote_for_their_classes() {
+        let case = three_classes().floats("rho", &[0.05, -0.1, 0.2]);
+        let labels = i64s(&[2], &[4, 3]);
+        let scores = [-0.45, 1.4, 2.3, 0.8, 0.775, 0.05];
+        case.gives([labels.clone(), f32s(&[2, 3], &scores)]);
+        let probable = case.floats("prob_a", &[-1.5, -1., -2.]).floats("prob_b", &[0.2, 0., 0.1]);
+        let scores = [0.2774633, 0.68981636, 0.03272048, 0.5453251, 0.21540998, 0.23926504];
+        probable.gives([labels, f32s(&[2, 3], &scores)]);
+    }
+
+    #[test]
+    fn weights_alone_are_a_linear_machine() {
+        case("SVMClassifier")
+            .floats("coefficients", &[0.5, -0.5, -0.25, 0.75])
+            .floats("rho", &[0.1])
+            .ints("classlabels_ints", &[3, 4])
+            .gives([i64s(&[2], &[4, 4]), f32s(&[2, 2], &[-0.4, 1.35, 0.85, -0.525])]);
+    }
+
+    #[test]
+    fn lists_that_lie_are_refused() {
+        three_classes().fails("\"rho\" is missing");
+        three_classes().floats("rho", &[1.]).fails("not one for each pair of classes");
+        let rho = [0.; 3];
+        let half = three_classes().floats("rho", &rho).floats("prob_a", &[1.]);
+        half.fails("not as many as in prob_a");
+        half.floats("prob_b", &[1.]).fails("not one for each pair");
+        let four = two_classes().ints("classlabels_ints", &[1, 2, 3, 4]);
+        four.string("post_transform", "NO").fails("no such transform");
+        regressor("RBF").fails("\"rho\" is missing");
+        regressor("COSINE").floats("rho", &[0.1]).fails("no such kernel");
+        let short = |name: &str| case("SVMRegressor").floats(name, &[1.; 3]).floats("rho", &[0.]);
+        short("coefficients").fails("features and vectors");
+        short("coefficients").int("n_supports", 2).fails("not one for each support vector");
+        short("coefficients").int("n_supports", 3).fails("not equally long rows");
+        short("support_vectors").fails("\"coefficients\" is missing");
+    }
 
     #[test]
     fn probabilities_of_pairs_are_coupled() {
