@@ -20,6 +20,8 @@ pub(crate) enum Attribute {
     Floats(Vec<f32>),
     Ints(Vec<i64>),
     Strings(Vec<Bytes>),
+    /// The type of a value, which its value tells as well.
+    Type,
 }
 
 impl Attribute {
@@ -48,6 +50,7 @@ impl Attribute {
                 Self::Tensor(builder.literals().decode(&tensor).map_err(literal)?)
             }
             AttributeType::Graph => Self::Graph(builder.graph(proto.g.unwrap_or_default())?),
+            AttributeType::TypeProto => Self::Type,
             _ => return Err(wrong(proto.name, "number, string, tensor or graph")),
         })
     }

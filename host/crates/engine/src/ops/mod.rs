@@ -49,6 +49,7 @@ mod rotary;
 mod sampling;
 mod scan;
 mod scatter;
+mod sequence;
 mod shape;
 mod slice;
 mod spatial;
@@ -57,10 +58,10 @@ mod text;
 mod tfidf;
 mod unary;
 mod unique;
+mod windows;
 
 #[cfg(test)]
 mod exact;
-mod windows;
 
 use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
@@ -201,6 +202,7 @@ impl<B: Kernels> Registry<B> {
         roi::register(&mut registry);
         scan::register(&mut registry);
         scatter::register(&mut registry);
+        sequence::register(&mut registry);
         rotary::register(&mut registry);
         shape::register(&mut registry);
         slice::register(&mut registry);

@@ -131,7 +131,7 @@ fn key_of(node: &Node) -> Option<u64> {
             Attribute::Strings(values) => values.hash(&mut hasher),
             Attribute::Floats(values) => values.iter().for_each(|v| v.to_bits().hash(&mut hasher)),
             Attribute::Tensor(tensor) => tensor.dims().hash(&mut hasher),
-            Attribute::Graph(_) => return None,
+            Attribute::Graph(_) | Attribute::Type => return None,
         }
     }
     Some(hasher.finish())
