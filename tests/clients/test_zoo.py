@@ -8,7 +8,7 @@ from conftest import ZOO
 
 CASES = sorted(ZOO.glob("*/case_*.npz"))
 # JSON of a picture is megabytes; one such model shows that it works.
-BY_REST = ["digits_cnn", "light_squeezenet", "mtcnn_rnet", "skl_mlp_reg", "skl_columns"]
+BY_REST = ["digits_cnn", "light_squeezenet", "mtcnn_rnet", "skl_mlp_reg", "skl_columns", "skl_texts"]
 
 
 def case_name(path):

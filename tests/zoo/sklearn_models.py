@@ -13,6 +13,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -110,6 +111,36 @@ def mixed_cases():
     return [unknown, fed(table(), slice(None, None, 5))]
 
 
+NEWS = [
+    "The team won the match in extra time",
+    "A late goal decided the second match",
+    "The bank raised its rates again",
+    "Rates at the central bank stay where they are",
+    "The coach left the team after the match, again",
+    "Markets fell as the bank spoke of higher rates",
+]
+
+
+def texts():
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import StringTensorType
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2))
+    model = make_pipeline(vectorizer, LogisticRegression())
+    model.fit(NEWS, ["sport" if "match" in text else "money" for text in NEWS])
+    # A locale that every machine has, where ONNX Runtime makes the answers.
+    options = {id(vectorizer): {"locale": "C"}}
+    types = [("text", StringTensorType([None, 1]))]
+    made = to_onnx(model, initial_types=types, options=options, target_opset=OPSET)
+    return made.SerializeToString()
+
+
+def text_cases():
+    asked = [NEWS[0], "Which bank has the best rates?", "A MATCH, at last", "?!"]
+    array = lambda lines: {"text": np.array(lines, object)[:, None]}
+    return [array(asked[:1]), array(asked)]
+
+
 def named(target):
     return SPECIES[target]
 
@@ -144,4 +175,5 @@ def models():
         "skl_bayes": classifier(GaussianNB, numbered, True),
         "skl_network": classifier(network, named, True),
         "skl_columns": (mixed_columns, mixed_cases),
+        "skl_texts": (texts, text_cases),
     }

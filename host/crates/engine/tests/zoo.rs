@@ -142,6 +142,7 @@ zoo! {
     skl_bayes
     skl_network
     skl_columns
+    skl_texts
     light_squeezenet
     ppocr_v4_det
     ppocr_v4_rec

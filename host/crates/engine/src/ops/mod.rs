@@ -56,6 +56,7 @@ mod spatial;
 mod tensor;
 mod text;
 mod tfidf;
+mod tokenizer;
 mod unary;
 mod unique;
 mod windows;
@@ -209,6 +210,7 @@ impl<B: Kernels> Registry<B> {
         tensor::register(&mut registry);
         text::register(&mut registry);
         tfidf::register(&mut registry);
+        tokenizer::register(&mut registry);
         unary::register(&mut registry);
         unique::register(&mut registry);
         windows::register(&mut registry);

@@ -22,7 +22,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("RegexFullMatch", 20.., 1..=1, full_match);
 }
 
-fn strings(host: &Host) -> Result<&[Bytes], OpError> {
+pub(super) fn strings(host: &Host) -> Result<&[Bytes], OpError> {
     match host.data() {
         HostData::Text(values) => Ok(values),
         _ => {
@@ -32,12 +32,12 @@ fn strings(host: &Host) -> Result<&[Bytes], OpError> {
     }
 }
 
-fn utf8(text: &Bytes) -> Result<&str, OpError> {
+pub(super) fn utf8(text: &Bytes) -> Result<&str, OpError> {
     std::str::from_utf8(text).map_err(|_| OpError::text(text, "UTF-8"))
 }
 
 /// A part of `text`, which shares its memory.
-fn part_of(text: &Bytes, part: &str) -> Bytes {
+pub(super) fn part_of(text: &Bytes, part: &str) -> Bytes {
     if part.is_empty() { Bytes::new() } else { text.slice_ref(part.as_bytes()) }
 }
 

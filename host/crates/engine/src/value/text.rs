@@ -29,7 +29,7 @@ impl Host {
             return Ok(self.cast(dtype));
         };
         if is_float(dtype) {
-            let values = values.iter().map(|v| float(v)).collect::<Result<_, _>>()?;
+            let values = values.iter().map(float).collect::<Result<_, _>>()?;
             return Ok(Self::floats(dtype, dims, values));
         }
         let number = |text: &str| match dtype {

@@ -436,7 +436,7 @@ mod tests {
             |case: Case, scores: [f32; 4]| case.gives([labels.clone(), f32s(&[2, 2], &scores)]);
         scored(two_classes(), [-0.20850992, 0.20850992, -0.45090163, 0.45090163]);
         let logistic = two_classes().string("post_transform", "LOGISTIC");
-        scored(logistic, [0.44806057, 0.55193943, 0.38914638, 0.6108536]);
+        scored(logistic, [0.44806057, 0.5519394, 0.3891464, 0.6108536]);
         let probable = two_classes().floats("prob_a", &[-1.5]).floats("prob_b", &[0.2]);
         scored(probable, [0.52815664, 0.4718433, 0.6158751, 0.38412488]);
     }
