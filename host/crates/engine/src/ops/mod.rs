@@ -39,6 +39,8 @@ mod one_hot;
 mod pad;
 mod pick;
 mod pool;
+mod pool_host;
+mod qlinear;
 mod quantize;
 mod quantized;
 mod reduce;
@@ -195,6 +197,7 @@ impl<B: Kernels> Registry<B> {
         pad::register(&mut registry);
         pick::register(&mut registry);
         pool::register(&mut registry);
+        qlinear::register(&mut registry);
         quantize::register(&mut registry);
         quantized::register(&mut registry);
         reduce::register(&mut registry);

@@ -5,6 +5,7 @@ use burn::tensor::ops::{ConvOptions, FloatTensor};
 use ingle_types::DType;
 
 use super::elementwise::{apply, mul};
+use super::pool_host::largest_on_host;
 use super::spatial::{Axis, Placed, Window, pad_constant};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
@@ -94,7 +95,7 @@ fn max_with_indices<B: Kernels>(
     let (rows, columns, h, w) = match (sizes, axes) {
         (&[columns], &[w]) => (1, columns, Axis::whole(1), w),
         (&[rows, columns], &[h, w]) => (rows, columns, h, w),
-        _ => return Err(OpError::Unsupported { what: "indices of a pooling over three axes" }),
+        _ => return largest_on_host(ctx, x, placed, column_major),
     };
     let placed = Placed { axes: vec![h, w] };
     let x = x.reshape(&[n, c, rows, columns]);
@@ -160,22 +161,29 @@ fn by_pairs<B: Kernels>(
 fn average_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let window = window(args)?;
     let count_padding = args.flag("count_include_pad", false)?;
-    op(move |ctx, mut inputs| {
-        let x = inputs.take(0)?;
-        let (out, placed) = place(&window, &x)?;
-        ctx.admit(x.dtype(), &out)?;
-        if out.contains(&0) {
-            return Ok(vec![Value::empty(x.dtype(), out)]);
-        }
-        let counts = placed.axes.iter().map(|axis| counts(axis, count_padding));
-        let ratios = counts.zip(&placed.axes).map(|(counts, axis)| {
-            let ratio = |n: usize| if n == 0 { 0.0 } else { axis.kernel as f64 / n as f64 };
-            counts.into_iter().map(ratio).collect::<Vec<f64>>()
-        });
-        let ratios: Vec<Vec<f64>> = ratios.collect();
-        let means = mean_of_padded(ctx, x, &placed)?.reshape(&out);
-        scale_places(ctx, means.into(), &out, &ratios)
-    })
+    op(move |ctx, mut inputs| Ok(vec![average(ctx, &window, count_padding, inputs.take(0)?)?]))
+}
+
+/// The mean of each window, which has a kernel.
+pub(super) fn average<B: Kernels>(
+    ctx: &Context<B>,
+    window: &Window,
+    count_padding: bool,
+    x: Value<B>,
+) -> Result<Value<B>, OpError> {
+    let (out, placed) = place(window, &x)?;
+    ctx.admit(x.dtype(), &out)?;
+    if out.contains(&0) {
+        return Ok(Value::empty(x.dtype(), out));
+    }
+    let counts = placed.axes.iter().map(|axis| counts(axis, count_padding));
+    let ratios = counts.zip(&placed.axes).map(|(counts, axis)| {
+        let ratio = |n: usize| if n == 0 { 0.0 } else { axis.kernel as f64 / n as f64 };
+        counts.into_iter().map(ratio).collect::<Vec<f64>>()
+    });
+    let ratios: Vec<Vec<f64>> = ratios.collect();
+    let means = mean_of_padded(ctx, x, &placed)?.reshape(&out);
+    scale_places(ctx, means.into(), &out, &ratios)
 }
 
 /// How many entries each window along an axis covers.
@@ -227,7 +235,7 @@ fn scale_places<B: Kernels>(
     mut x: Value<B>,
     out: &[usize],
     factors: &[Vec<f64>],
-) -> Result<Vec<Value<B>>, OpError> {
+) -> Result<Value<B>, OpError> {
     for (i, factors) in factors.iter().enumerate() {
         if factors.iter().any(|&f| f != 1.0) {
             let mut dims = vec![1; out.len().saturating_sub(2 + i)];
@@ -238,7 +246,7 @@ fn scale_places<B: Kernels>(
             x = apply(ctx, &mul(), x, factors.into())?;
         }
     }
-    Ok(vec![x])
+    Ok(x)
 }
 
 fn lp_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
@@ -266,22 +274,34 @@ fn lp_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 fn global<B: Kernels>(
     reduce: impl Fn(FloatTensor<B>, usize) -> FloatTensor<B> + Send + Sync + 'static,
 ) -> Built<B> {
-    op(move |ctx, mut inputs| {
-        let x = inputs.take(0)?;
-        let dims = x.dims();
-        let &[n, c, ref sizes @ ..] = dims.as_slice() else {
-            return Err(OpError::Dims { what: "the operand of a pooling", dims });
-        };
-        let out = [&[n, c][..], &vec![1; sizes.len()]].concat();
-        if n * c == 0 {
-            return Ok(vec![Value::empty(x.dtype(), out)]);
-        }
-        if sizes.contains(&0) {
-            return Err(OpError::Dims { what: "the operand of a pooling", dims });
-        }
-        let x = x.reshape(vec![n, c, sizes.iter().product()]).into_float(ctx, "the operand")?;
-        Ok(vec![DeviceTensor::<B>::Float(reduce(x, 2)).reshape(&out).into()])
-    })
+    op(move |ctx, mut inputs| Ok(vec![whole(ctx, inputs.take(0)?, &reduce)?]))
+}
+
+pub(super) fn global_average<B: Kernels>(
+    ctx: &Context<B>,
+    x: Value<B>,
+) -> Result<Value<B>, OpError> {
+    whole(ctx, x, B::float_mean_dim)
+}
+
+fn whole<B: Kernels>(
+    ctx: &Context<B>,
+    x: Value<B>,
+    reduce: impl Fn(FloatTensor<B>, usize) -> FloatTensor<B>,
+) -> Result<Value<B>, OpError> {
+    let dims = x.dims();
+    let &[n, c, ref sizes @ ..] = dims.as_slice() else {
+        return Err(OpError::Dims { what: "the operand of a pooling", dims });
+    };
+    let out = [&[n, c][..], &vec![1; sizes.len()]].concat();
+    if n * c == 0 {
+        return Ok(Value::empty(x.dtype(), out));
+    }
+    if sizes.contains(&0) {
+        return Err(OpError::Dims { what: "the operand of a pooling", dims });
+    }
+    let x = x.reshape(vec![n, c, sizes.iter().product()]).into_float(ctx, "the operand")?;
+    Ok(DeviceTensor::<B>::Float(reduce(x, 2)).reshape(&out).into())
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ fn element<B: Kernels>(
     dtype.map(Some).ok_or(BuildError::Value { name, reason })
 }
 
-fn quantize_linear<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+pub(super) fn quantize_linear<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let grain = Grain::of(args)?;
     // It is about 8-bit floats alone.
     args.ignore("saturate");
@@ -168,7 +168,7 @@ fn quantize_linear<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     })
 }
 
-fn dequantize_linear<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+pub(super) fn dequantize_linear<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let grain = Grain::of(args)?;
     let output = element(args, "output_dtype")?;
     op(move |ctx, mut inputs| {

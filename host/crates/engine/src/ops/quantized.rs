@@ -29,7 +29,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
 }
 
 /// An operand of 8 bits and its zero point.
-type Quantized<B> = (Value<B>, Option<Value<B>>);
+pub(super) type Quantized<B> = (Value<B>, Option<Value<B>>);
 
 /// Fewer terms than this are not worth a product of their own.
 const LEAST_TERMS: usize = 32;
@@ -149,7 +149,7 @@ fn to_ints<B: Kernels>(ctx: &Context<B>, x: Value<B>) -> Result<Value<B>, OpErro
     }
 }
 
-fn real<B: Kernels>(
+pub(super) fn real<B: Kernels>(
     ctx: &Context<B>,
     inputs: &mut Inputs<B>,
     index: usize,
@@ -190,7 +190,7 @@ fn qlinear_matmul<B: Kernels>(
 }
 
 /// The only element as a scalar, so that it gives no dims to what it meets.
-fn single<B: Kernels>(value: Value<B>) -> Value<B> {
+pub(super) fn single<B: Kernels>(value: Value<B>) -> Value<B> {
     if value.elements() == 1 { value.reshape(vec![]) } else { value }
 }
 
