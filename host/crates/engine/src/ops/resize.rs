@@ -180,12 +180,14 @@ impl Resize {
         let (scales, outs) = match (scales, given(sizes)) {
             (Some(scales), _) => {
                 let outs = scales.iter().enumerate();
-                let outs = outs.map(|(i, s)| (size(i) as f64 * s).floor().max(0.0) as usize);
+                // Floats of 32 bits, as the scales are: 0.7 of 10 is 7, not a little less.
+                let outs = outs.map(|(i, &s)| (size(i) as f32 * s as f32).max(0.0) as usize);
                 (scales.clone(), outs.collect())
             }
             (None, Some(sizes)) => {
                 let sizes = to_sizes(&sizes.ints(ctx, "the sizes")?, "a size")?;
-                let ratio = |(i, &out): (usize, &usize)| out as f64 / size(i).max(1) as f64;
+                let ratio =
+                    |(i, &out): (usize, &usize)| f64::from(out as f32 / size(i).max(1) as f32);
                 let scales: Vec<f64> = sizes.iter().enumerate().map(ratio).collect();
                 self.keep_aspect(scales, sizes, size)
             }
@@ -315,7 +317,7 @@ impl Resize {
 
     /// Which places of the operand make place `out` of the answer.
     fn taps(&self, axis: &Axis, size: usize, out: usize) -> Taps {
-        let at = self.coordinate(axis, size, out as f64);
+        let at = f64::from(self.coordinate(axis, size, out as f32));
         let last = size as i64 - 1;
         if self.coordinates == Coordinates::TfCropAndResize && !(0.0..=last as f64).contains(&at) {
             return Taps { places: vec![0], weights: vec![0.0], outside: true };
@@ -352,25 +354,26 @@ impl Resize {
         Taps { places, weights, outside: false }
     }
 
-    /// The place of the operand that place `out` of the answer lies on.
-    fn coordinate(&self, axis: &Axis, size: usize, out: f64) -> f64 {
-        let (length, scale) = (size as f64, axis.scale);
+    /// The place of the operand that place `out` of the answer lies on. Others
+    /// round to 32 bits too, which decides between two places that are as near.
+    fn coordinate(&self, axis: &Axis, size: usize, out: f32) -> f32 {
+        let (length, scale) = (size as f32, axis.scale as f32);
         let resized = length * scale;
         match self.coordinates {
             Coordinates::HalfPixel => (out + 0.5) / scale - 0.5,
             Coordinates::HalfPixelSymmetric => {
-                let adjustment = axis.out as f64 / resized;
+                let adjustment = axis.out as f32 / resized;
                 let center = length / 2.0;
                 center * (1.0 - adjustment) + (out + 0.5) / scale - 0.5
             }
-            Coordinates::PytorchHalfPixel if axis.out <= 1 => -0.5,
+            Coordinates::PytorchHalfPixel if axis.out <= 1 => 0.0,
             Coordinates::PytorchHalfPixel => (out + 0.5) / scale - 0.5,
             Coordinates::AlignCorners if resized == 1.0 => 0.0,
             Coordinates::AlignCorners => out * (length - 1.0) / (resized - 1.0),
             Coordinates::Asymmetric => out / scale,
             Coordinates::TfHalfPixel => (out + 0.5) / scale,
             Coordinates::TfCropAndResize => {
-                let (start, end) = axis.roi;
+                let (start, end) = (axis.roi.0 as f32, axis.roi.1 as f32);
                 if resized > 1.0 {
                     let step = (end - start) * (length - 1.0) / (resized - 1.0);
                     start * (length - 1.0) + out * step
@@ -431,6 +434,23 @@ mod tests {
         scaled(x, &[2.])
             .string("mode", "cubic")
             .gives([f32s(&[4], &[-0.421_875, 0.906_25, 3.093_75, 4.421_875])]);
+    }
+
+    #[test]
+    fn coordinates_are_floats_of_32_bits() {
+        scaled(counting(&[10]), &[0.7]).gives([f32s(&[7], &[1., 3., 4., 5., 7., 8., 10.])]);
+        // (1 + 0.5) / 0.6 - 0.5 is 2 exactly.
+        scaled(counting(&[5]), &[0.6])
+            .string("nearest_mode", "floor")
+            .gives([f32s(&[3], &[1., 3., 4.])]);
+    }
+
+    #[test]
+    fn one_place_is_the_first_for_pytorch() {
+        scaled(f32s(&[3], &[4., 8., 0.]), &[0.4])
+            .string("mode", "cubic")
+            .string("coordinate_transformation_mode", "pytorch_half_pixel")
+            .gives([f32s(&[1], &[4.])]);
     }
 
     #[test]

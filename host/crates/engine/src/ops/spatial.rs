@@ -138,8 +138,8 @@ impl Window {
                 (begin, end, out)
             }
             AutoPad::Valid => {
-                let last = last(0, 0)?;
-                (0, 0, if self.ceil { last.div_ceil(stride) } else { last / stride } + 1)
+                // Rounded up, no window would be there either that is not whole.
+                (0, 0, last(0, 0)? / stride + 1)
             }
             AutoPad::SameUpper | AutoPad::SameLower => {
                 let out = size.div_ceil(stride);
@@ -271,6 +271,7 @@ mod tests {
         assert_eq!(axis(&window(AutoPad::No, false, 2, [0, 0]), 4, 3).out, 1);
         assert_eq!(axis(&window(AutoPad::No, true, 2, [0, 0]), 4, 3).out, 2);
         assert_eq!(axis(&window(AutoPad::No, true, 3, [0, 1]), 3, 1).out, 1);
+        assert_eq!(axis(&window(AutoPad::Valid, true, 3, [0, 0]), 6, 1).out, 2);
     }
 
     #[test]
