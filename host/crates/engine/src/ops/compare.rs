@@ -149,24 +149,34 @@ fn is_inf<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 fn select<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
     op(|ctx, mut inputs| {
         let (condition, yes, no) = (inputs.take(0)?, inputs.take(1)?, inputs.take(2)?);
-        if yes.dtype() != no.dtype() {
-            return Err(OpError::DTypes { left: yes.dtype(), right: no.dtype() });
-        }
-        let dims = broadcast(&broadcast(&condition.dims(), &yes.dims())?, &no.dims())?;
-        ctx.admit(yes.dtype(), &dims)?;
-        if dims.contains(&0) {
-            return Ok(vec![Value::empty(yes.dtype(), dims)]);
-        }
-        let condition = on_hand(ctx, condition, &yes)?.expand(ctx, &dims)?;
-        let (yes, no) = (yes.expand(ctx, &dims)?, no.expand(ctx, &dims)?);
-        if let (Some(c), Some(y), Some(n)) = (condition.as_host(), yes.as_host(), no.as_host())
-            && let Some(choice) = c.as_ints()
-        {
-            return Ok(vec![y.choose(n, choice).into()]);
-        }
-        let mask = condition.into_bool(ctx, "the condition")?;
-        Ok(vec![no.into_device(ctx)?.mask_where(mask, yes.into_device(ctx)?)?.into()])
+        Ok(vec![choose(ctx, condition, yes, no)?])
     })
+}
+
+/// `yes` where the condition holds, `no` elsewhere; all broadcast.
+pub(super) fn choose<B: Kernels>(
+    ctx: &Context<B>,
+    condition: Value<B>,
+    yes: Value<B>,
+    no: Value<B>,
+) -> Result<Value<B>, OpError> {
+    if yes.dtype() != no.dtype() {
+        return Err(OpError::DTypes { left: yes.dtype(), right: no.dtype() });
+    }
+    let dims = broadcast(&broadcast(&condition.dims(), &yes.dims())?, &no.dims())?;
+    ctx.admit(yes.dtype(), &dims)?;
+    if dims.contains(&0) {
+        return Ok(Value::empty(yes.dtype(), dims));
+    }
+    let condition = on_hand(ctx, condition, &yes)?.expand(ctx, &dims)?;
+    let (yes, no) = (yes.expand(ctx, &dims)?, no.expand(ctx, &dims)?);
+    if let (Some(c), Some(y), Some(n)) = (condition.as_host(), yes.as_host(), no.as_host())
+        && let Some(choice) = c.as_ints()
+    {
+        return Ok(y.choose(n, choice).into());
+    }
+    let mask = condition.into_bool(ctx, "the condition")?;
+    Ok(no.into_device(ctx)?.mask_where(mask, yes.into_device(ctx)?)?.into())
 }
 
 /// An operand of an operator on `x`, read back from the device where `x` holds

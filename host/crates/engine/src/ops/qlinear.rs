@@ -4,6 +4,7 @@
 use burn::tensor::ops::FloatTensor;
 use ingle_types::DType;
 
+use super::compare::choose;
 use super::elementwise::{Binary, add, apply, div, mul};
 use super::pool::{average, global_average};
 use super::quantize::{
@@ -26,6 +27,14 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add_in(DOMAIN, "DequantizeLinear", 1.., 2..=3, dequantize_linear);
     r.add_in(DOMAIN, "QLinearAdd", 1.., 7..=8, |_| binary(add()));
     r.add_in(DOMAIN, "QLinearMul", 1.., 7..=8, |_| binary(mul()));
+    r.add_in(DOMAIN, "QLinearWhere", 1.., 9..=9, |_| {
+        op(|ctx, mut inputs| {
+            let (yes, dtype) = take_real(ctx, &mut inputs, 1)?;
+            let (no, _) = take_real(ctx, &mut inputs, 4)?;
+            let chosen = choose(ctx, inputs.take(0)?, yes, no)?;
+            give_back(ctx, &mut inputs, chosen, (7, dtype))
+        })
+    });
     r.add_in(DOMAIN, "QLinearSigmoid", 1.., 4..=5, |_| {
         unary(|ctx, x| on_floats(ctx, x, B::sigmoid))
     });
@@ -233,7 +242,7 @@ fn gemm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Case, f32s, tensor};
+    use crate::testing::{Case, bools, f32s, tensor};
     use ingle_types::Tensor;
 
     fn u8s(dims: &[usize], values: &[u8]) -> Tensor {
@@ -264,6 +273,15 @@ mod tests {
         let mut wrong = inputs;
         wrong[7] = tensor(&[], &[0i8]);
         case("QLinearAdd", wrong).fails("uint8 and int8");
+    }
+
+    #[test]
+    fn one_of_two_is_chosen() {
+        let x = [u8s(&[2], &[10, 20]), scale(0.5), zero(0)];
+        let y = [u8s(&[2], &[30, 40]), scale(0.25), zero(4)];
+        let condition = [bools(&[2], &[1, 0])];
+        let inputs = condition.into_iter().chain(x).chain(y).chain([scale(0.1), zero(1)]);
+        case("QLinearWhere", inputs).gives([u8s(&[2], &[51, 91])]);
     }
 
     #[test]
