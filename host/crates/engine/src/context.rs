@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use burn::tensor::{self as bt, BoolStore};
 use bytes::Bytes;
@@ -17,6 +18,8 @@ pub(crate) struct Context<B: Kernels> {
     constant_bytes: usize,
     steps: usize,
     steps_left: AtomicUsize,
+    /// While a model is loaded: when to stop computing what could be computed once.
+    fold_until: Option<Instant>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -32,6 +35,7 @@ impl<B: Kernels> Context<B> {
             constant_bytes: usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX),
             steps: limits.graph_nodes,
             steps_left: AtomicUsize::new(limits.graph_nodes),
+            fold_until: Instant::now().checked_add(limits.fold_time),
             observer: None,
         }
     }
@@ -44,7 +48,7 @@ impl<B: Kernels> Context<B> {
 
     /// As [`Context::renewed`], for a run that may be watched.
     pub(crate) fn watched(&self, observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { observer, ..self.renewed() }
+        Self { observer, fold_until: None, ..self.renewed() }
     }
 
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {
@@ -112,8 +116,16 @@ impl<B: Kernels> Context<B> {
             .ok_or_else(|| OpError::TooLarge { dims: dims.to_vec(), limit: self.tensor_bytes })
     }
 
+    /// Whether loading has taken so long that what is left is computed by each run.
+    pub(crate) fn is_late(&self) -> bool {
+        self.fold_until.is_some_and(|end| Instant::now() > end)
+    }
+
     /// Counts one step of the run, so that no loop is endless.
     pub(crate) fn step(&self) -> Result<(), OpError> {
+        if self.is_late() {
+            return Err(OpError::Late);
+        }
         self.steps_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .map(drop)

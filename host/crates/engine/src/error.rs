@@ -223,6 +223,8 @@ pub enum OpError {
     Memory { limit: usize },
     #[error("it would run more than {limit} steps")]
     Steps { limit: usize },
+    #[error("its constants take too long to compute")]
+    Late,
     #[error("{what} is not supported")]
     Unsupported { what: &'static str },
     #[error("the device cannot compute with {dtype} elements")]
@@ -236,7 +238,7 @@ pub enum OpError {
 impl OpError {
     pub fn code(&self) -> Code {
         match self {
-            Self::TooLarge { .. } | Self::Memory { .. } | Self::Steps { .. } => {
+            Self::TooLarge { .. } | Self::Memory { .. } | Self::Steps { .. } | Self::Late => {
                 Code::ResourceExhausted
             }
             Self::Unsupported { .. } | Self::DeviceDType { .. } => Code::Unimplemented,

@@ -1,3 +1,6 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use ingle_types::Code;
 
@@ -21,6 +24,30 @@ pub struct NoExternalData;
 impl ExternalData for NoExternalData {
     fn read(&self, _: &str) -> Result<Bytes, ExternalDataError> {
         Err(ExternalDataError::Refused)
+    }
+}
+
+/// Reads each file once, however many tensors are in it.
+pub(crate) struct ReadOnce<'a> {
+    from: &'a dyn ExternalData,
+    files: RefCell<HashMap<String, Bytes>>,
+}
+
+impl<'a> ReadOnce<'a> {
+    pub(crate) fn new(from: &'a dyn ExternalData) -> Self {
+        Self { from, files: RefCell::default() }
+    }
+}
+
+impl ExternalData for ReadOnce<'_> {
+    fn read(&self, location: &str) -> Result<Bytes, ExternalDataError> {
+        let known = self.files.borrow().get(location).cloned();
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let file = self.from.read(location)?;
+        self.files.borrow_mut().insert(location.to_owned(), file.clone());
+        Ok(file)
     }
 }
 
@@ -54,6 +81,23 @@ pub(crate) fn is_inside(location: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_read_once() {
+        struct Once(RefCell<usize>);
+        impl ExternalData for Once {
+            fn read(&self, _: &str) -> Result<Bytes, ExternalDataError> {
+                *self.0.borrow_mut() += 1;
+                Ok(Bytes::from_static(b"w"))
+            }
+        }
+        let files = Once(RefCell::default());
+        let read_once = ReadOnce::new(&files);
+        for location in ["a", "b", "a", "b"] {
+            assert_eq!(read_once.read(location).unwrap(), "w");
+        }
+        assert_eq!(*files.0.borrow(), 2);
+    }
 
     #[test]
     fn only_plain_relative_names_are_inside() {

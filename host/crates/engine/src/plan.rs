@@ -268,21 +268,24 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         let op = registry.build(node, ctx)?;
         let mut reads = node.inputs.iter().flatten().chain(&node.captured);
         let constant = reads.all(|&id| self.is_known(id));
-        if !constant || !op.is_pure() {
+        if !constant || !op.is_pure() || ctx.is_late() {
             self.steps.push((op, node));
             return Ok(());
         }
         let get = |id: ValueId| self.known.get(id).cloned().flatten();
         let own = node.inputs.iter().map(|id| id.and_then(get));
         let inputs = own.chain(node.captured.iter().map(|&id| get(id))).collect();
-        let outputs = ctx
-            .step()
-            .and_then(|()| compute(&*op, ctx, Inputs::new(inputs, node.inputs.len())))
-            .map_err(|reason| LoadError::Fold {
-                label: node.label.clone(),
-                cause: reason.device_text(),
-                reason,
-            })?;
+        let outputs = match self.fold(&*op, ctx, Inputs::new(inputs, node.inputs.len())) {
+            Ok(outputs) => outputs,
+            Err(reason) if ctx.is_late() && reason.code() == OpError::Late.code() => {
+                self.steps.push((op, node));
+                return Ok(());
+            }
+            Err(reason) => {
+                let (label, cause) = (node.label.clone(), reason.device_text());
+                return Err(LoadError::Fold { label, cause, reason });
+            }
+        };
         for (id, value) in node.outputs.iter().zip(outputs) {
             self.bytes = self.bytes.saturating_add(value.size_bytes());
             if let Some(slot) = id.and_then(|id| self.known.get_mut(id)) {
@@ -294,6 +297,16 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             return Err(LoadError::TooManyConstants { bytes, limit });
         }
         Ok(())
+    }
+
+    fn fold(
+        &self,
+        op: &dyn Op<B>,
+        ctx: &Context<B>,
+        inputs: Inputs<B>,
+    ) -> Result<Vec<Value<B>>, OpError> {
+        ctx.step()?;
+        compute(op, ctx, inputs)
     }
 
     fn is_known(&self, id: ValueId) -> bool {

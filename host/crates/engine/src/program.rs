@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ingle_types::{Limits, Signature, Tensor, TensorMap};
 
 use crate::context::Context;
-use crate::external::ExternalData;
+use crate::external::{ExternalData, ReadOnce};
 use crate::graph::{self, Functions, Opsets};
 use crate::kernels::Kernels;
 use crate::literal::Literals;
@@ -75,7 +75,8 @@ impl Program {
             drop_initialized_inputs(&mut proto);
         }
         let signature = signature_of(&proto);
-        let literals = Literals { external, tensor_bytes: limits.tensor_bytes };
+        let external = ReadOnce::new(external);
+        let literals = Literals { external: &external, tensor_bytes: limits.tensor_bytes };
         let graph = graph::build(proto, &functions, literals, limits.graph_nodes)?;
         let registry = Registry::new();
         let (signature, known) = match (signature, registry.check(&graph)) {

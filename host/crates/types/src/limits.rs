@@ -50,6 +50,9 @@ pub struct Limits {
     pub graph_nodes: usize,
     /// One tensor inside a model, in bytes.
     pub tensor_bytes: usize,
+    /// Time that loading spends on computing a model's constants; what is left then is
+    /// computed by every run.
+    pub fold_time: Duration,
     /// All tensors that are alive at one moment of a model's run, in bytes.
     pub run_bytes: usize,
     /// Time that the ports wait at the start for models to load; then those that are
@@ -87,6 +90,7 @@ impl Default for Limits {
             bundle_bytes: 4096 * MIB as u64,
             graph_nodes: 1_000_000,
             tensor_bytes: 2048 * MIB,
+            fold_time: Duration::from_secs(10),
             run_bytes: 16 * 1024 * MIB,
             startup_wait: Duration::from_secs(60),
             drain_grace: Duration::from_secs(30),

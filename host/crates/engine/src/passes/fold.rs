@@ -15,6 +15,9 @@ use crate::value::Value;
 pub(super) fn run<B: Kernels>(graph: &mut Rewriter, registry: &Registry<B>, ctx: &Context<B>) {
     let mut bytes = 0usize;
     for at in graph.places() {
+        if ctx.is_late() {
+            return;
+        }
         let Some(node) = graph.node(at) else { continue };
         if has_subgraph(node) {
             continue;

@@ -474,3 +474,18 @@ fn a_subgraph_reads_the_values_around_it() {
     outer.node[0].attribute[0].g.as_mut().unwrap().node[0].input[0] = "y".into();
     assert!(refused(&model(outer, 17)).contains("cycle"));
 }
+
+#[test]
+fn constants_that_take_too_long_are_left_to_the_runs() {
+    let mut graph = addition();
+    graph.input.truncate(1);
+    graph.node.insert(0, node("Exp", &["w"], &["e"]));
+    graph.node[1].input[1] = "e".into();
+    let limits = Limits { fold_time: std::time::Duration::ZERO, ..Limits::default() };
+    let bytes = model(graph, 17).encode_to_vec();
+    let engine = Engine::new(DeviceChoice::Cpu).unwrap();
+    let late = engine.load(&bytes, &NoExternalData, &limits).unwrap();
+    let early = engine.load(&bytes, &NoExternalData, &Limits::default()).unwrap();
+    let x = map(&[("x", f32s(&[1, 2], &[1., 2.]))]);
+    assert_eq!(late.run(&x, &[]).unwrap(), early.run(&x, &[]).unwrap());
+}
