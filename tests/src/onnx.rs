@@ -151,3 +151,16 @@ pub fn tensor_file(dims: &[i64], values: &[f32]) -> Vec<u8> {
 pub fn exotic_tensor_file() -> Vec<u8> {
     Tensor { dims: vec![1], data_type: 24, ..Tensor::default() }.encode_to_vec()
 }
+
+/// A model of two nodes with operators that nobody has.
+pub fn two_unknown_operators() -> Vec<u8> {
+    let mut model = Model::decode(unknown_operator().as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let mut second = graph.node[0].clone();
+    second.name = "another_node".into();
+    second.op_type = "Defenestrate".into();
+    second.output = vec!["unread".into()];
+    graph.node.push(second);
+    model.opset_import.push(OperatorSet { domain: "com.example".into(), version: 1 });
+    model.encode_to_vec()
+}

@@ -64,7 +64,7 @@ fn each_test_has_a_line_and_the_last_one_counts() {
     assert!(operator.contains("com.example"), "{operator}");
     assert_eq!(
         wrong,
-        "FAIL wrong: output \"y\": element 1 is 2 instead of 2.5; 1 of 2 differ, by 5.000e-1 at most"
+        "FAIL wrong: output \"y\": element 1 is 2.0 instead of 2.5; 1 of 2 differ, by 5.000e-1 at most"
     );
     assert_eq!(counts, "1 passed, 1 failed, 2 unsupported of 4");
     assert_eq!((said.code, said.error.as_str()), (1, ""));

@@ -1,9 +1,11 @@
 use std::any::Any;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use ingle_engine::DeviceError;
+use ingle_engine::{DeviceError, LoadError, RunError};
+use ingle_types::Code;
 
 /// Why a command could not do its work, with an exit code of sysexits.h.
 #[derive(Debug)]
@@ -35,10 +37,32 @@ impl Failure {
         Self { code: EXIT_NO_INPUT, error: error.into() }
     }
 
+    /// A model that is not one, or that the engine cannot run.
+    pub(super) fn load(file: &Path, error: LoadError) -> Self {
+        let code = exit_of(error.code());
+        let problems = error.problems().len();
+        let error = anyhow::Error::new(error).context(file.display().to_string());
+        if problems < 2 {
+            return Self { code, error };
+        }
+        let error =
+            anyhow!("{error:#}\nAll of it in a list: ingle model inspect {}", file.display());
+        Self { code, error }
+    }
+
+    pub(super) fn run(error: RunError) -> Self {
+        Self { code: exit_of(error.code()), error: error.into() }
+    }
+
     pub(super) fn bug(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
         Self { code: EXIT_SOFTWARE, error: anyhow!("a bug in ingle, please report it: {text}") }
+    }
+
+    /// Another process of ours could not do its work, and has said why.
+    pub(super) fn of_child(code: Option<u8>, error: anyhow::Error) -> Self {
+        Self { code: code.unwrap_or(EXIT_SOFTWARE), error }
     }
 
     pub(super) fn into_error(self) -> anyhow::Error {
@@ -53,6 +77,14 @@ impl Failure {
         }
         eprintln!("Error: {:#}", self.error);
         ExitCode::from(self.code)
+    }
+}
+
+fn exit_of(code: Code) -> u8 {
+    match code {
+        Code::Unimplemented => super::EXIT_NO,
+        Code::Internal => EXIT_SOFTWARE,
+        _ => EXIT_DATA,
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
@@ -45,6 +46,14 @@ pub enum PluginRef {
 }
 
 impl Bundle {
+    /// Reads the version directory at `path` into memory.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, BundleError> {
+        Self::read(directory::open_ambient(path)?, limits)
+    }
+
     pub(crate) fn read(dir: Dir, limits: &Limits) -> Result<Self, BundleError> {
         let manifest = read_manifest(&dir, limits)?;
         let mut files = Files {

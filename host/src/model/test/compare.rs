@@ -38,8 +38,9 @@ pub(super) fn compare(
     };
     let pairs = || floats.iter().copied().zip(wanted_floats.iter().copied());
     let mut wrong = pairs().enumerate().filter(|(_, (g, w))| !tolerance.accepts(*g, *w));
-    let Some((index, (g, w))) = wrong.next() else { return Ok(()) };
+    let Some((index, _)) = wrong.next() else { return Ok(()) };
     let (count, all) = (wrong.count() + 1, floats.len());
+    let (g, w) = (element(given, index), element(wanted, index));
     // NaN is never the largest of two.
     let largest = pairs().map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
     Err(anyhow!(
