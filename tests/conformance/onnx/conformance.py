@@ -23,7 +23,7 @@ from pathlib import Path
 import onnx
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 NODE_TESTS = Path(onnx.__file__).parent / "backend" / "test" / "data" / "node"
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
 COUNTED = ["A", "B", "C"]
@@ -36,7 +36,7 @@ def lines(path):
 
 def groups():
     rows = [line.split("\t") for line in (HERE / "groups.tsv").read_text().splitlines()[1:]]
-    return {name: group for name, group, _operator in rows}
+    return {name: group for name, group in rows}
 
 
 def run(ingle, device, names):
@@ -127,8 +127,8 @@ def write_page(results, group_of):
         "The node tests of the `onnx` 1.22.0 package, each on the device named, with the tolerances of",
         "ONNX's reference runner (relative 1e-3, absolute 1e-7; types and shapes must be equal). Made by",
         "",
-        "    target/venv/bin/python tests/onnx/conformance.py --update",
-        "    target/venv/bin/python tests/onnx/conformance.py --update --device vulkan",
+        "    target/venv/bin/python tests/conformance/onnx/conformance.py --update",
+        "    target/venv/bin/python tests/conformance/onnx/conformance.py --update --device vulkan",
         "",
         "after `tests/setup` and `cargo build --release` (for Vulkan with `--features vulkan`). The tests",
         "compare every run with these counts.",
