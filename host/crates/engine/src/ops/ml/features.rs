@@ -7,7 +7,7 @@ use crate::kernels::Kernels;
 use crate::ops::gather::take;
 use crate::ops::generate::placed;
 use crate::ops::{Args, Built, Registry, op};
-use crate::value::{Host, HostData};
+use crate::value::{Host, HostData, Value};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -187,6 +187,10 @@ fn vectorizer<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let widths = widths.as_ref().unwrap_or(&own);
         let width = widths.iter().fold(0usize, |sum, &w| sum.saturating_add(w));
         ctx.admit(DType::F32, &[rows, width])?;
+        if width == 0 {
+            // Rows without columns may be any number.
+            return Ok(vec![Value::empty(DType::F32, vec![rows, 0])]);
+        }
         let parts: Vec<_> = parts.iter().map(singles).collect::<Result<_, _>>()?;
         let mut y = Vec::with_capacity(rows.saturating_mul(width));
         for row in 0..rows {
@@ -290,6 +294,8 @@ mod tests {
         widths(&[1]).fails("not one for each input");
         widths(&[1, 4_000_000_000]).fails("larger than the limit");
         widths(&[1, -1]).fails("negative or too large");
+        let none = f32s(&[1 << 40, 0], &[]);
+        Case::of("FeatureVectorizer", [none.clone()]).ml(1).gives([none]);
         Case::of("FeatureVectorizer", [i64s(&[1, 1], &[1]), i64s(&[2, 1], &[1, 2])])
             .ml(1)
             .fails("the number of rows");

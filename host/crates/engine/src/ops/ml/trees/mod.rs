@@ -3,6 +3,7 @@
 //! A model's lists are checked once, while it is loaded; then a row walks without
 //! recursion, and no list can send it in a circle.
 
+mod apart;
 mod classifier;
 mod ensemble;
 mod lists;
@@ -12,8 +13,9 @@ use std::sync::OnceLock;
 use half::f16;
 use ingle_types::{DType, Tensor};
 
+use self::apart::branches_and_leaves;
 use self::ensemble::{Ensemble, Parts, Real};
-use self::lists::{Votes, branches_and_leaves, nodes_and_votes, reals};
+use self::lists::{Votes, nodes_and_votes, reals};
 use super::scores::Transform;
 use super::{DOMAIN, doubles, output, rows_of, singles};
 use crate::context::Context;
