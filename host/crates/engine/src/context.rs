@@ -104,8 +104,12 @@ impl<B: Kernels> Context<B> {
 
     /// Refuses a tensor that is above the limit, before anything is allocated for it.
     pub(crate) fn admit(&self, dtype: DType, dims: &[usize]) -> Result<(), OpError> {
+        let too_large = || OpError::TooLarge { dims: dims.to_vec(), limit: self.tensor_bytes };
         if dims.contains(&0) {
-            return Ok(());
+            // It takes nothing, but its other sizes are multiplied in many places.
+            let mut others = dims.iter().filter(|&&d| d > 0);
+            let product = others.try_fold(1usize, |n, &d| n.checked_mul(d));
+            return product.filter(|&n| n <= isize::MAX as usize).map(drop).ok_or_else(too_large);
         }
         // Of a string at least what refers to it.
         let size = dtype.size_bytes().unwrap_or(size_of::<Bytes>());
@@ -113,7 +117,7 @@ impl<B: Kernels> Context<B> {
             .try_fold(size, |n, &d| n.checked_mul(d))
             .filter(|&bytes| bytes <= self.tensor_bytes)
             .map(drop)
-            .ok_or_else(|| OpError::TooLarge { dims: dims.to_vec(), limit: self.tensor_bytes })
+            .ok_or_else(too_large)
     }
 
     /// Whether loading has taken so long that what is left is computed by each run.

@@ -40,6 +40,10 @@ impl Kernels for Flex {
         super::ints::on_cpu(operation, left, right)
     }
 
+    fn float_fmod(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+        super::ints::float_remainder(left, right)
+    }
+
     fn int_range(tensor: &FlexTensor) -> Option<(i64, i64)> {
         let tensor = tensor.to_contiguous();
         let bytes = tensor.bytes();

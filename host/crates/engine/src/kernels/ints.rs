@@ -1,12 +1,13 @@
-//! Arithmetic on integers whose corner cases Burn's kernels leave open: the least
-//! integer divided by minus one, shifts by more than there are bits, powers.
+//! Arithmetic whose corner cases Burn's kernels leave open: the least integer divided
+//! by minus one, shifts by more than there are bits, powers, what floats leave.
 
-use burn::tensor::ops::IntTensor;
-use burn::tensor::{DType, Shape, TensorData, TensorMetadata};
+use burn::tensor::ops::{IntTensor, IntTensorOps};
+use burn::tensor::{DType, Element, Shape, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
+use half::{bf16, f16};
 
 use super::{Kernels, bool_store};
-use crate::number::Integer;
+use crate::number::{Integer, Number};
 
 /// What is done with two integers of one type; the answer wraps to that type.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,42 +72,47 @@ fn shift<B: Kernels>(
 /// Exactly, on the CPU.
 pub(super) fn on_cpu(operation: IntBinary, left: FlexTensor, right: FlexTensor) -> FlexTensor {
     match left.dtype() {
-        DType::I64 => each::<i64>(operation, left, right),
-        DType::I32 => each::<i32>(operation, left, right),
-        DType::I16 => each::<i16>(operation, left, right),
-        DType::I8 => each::<i8>(operation, left, right),
-        DType::U64 => each::<u64>(operation, left, right),
-        DType::U32 => each::<u32>(operation, left, right),
-        DType::U16 => each::<u16>(operation, left, right),
-        DType::U8 => each::<u8>(operation, left, right),
+        DType::I64 => each::<i64>(operation.function(), left, right),
+        DType::I32 => each::<i32>(operation.function(), left, right),
+        DType::I16 => each::<i16>(operation.function(), left, right),
+        DType::I8 => each::<i8>(operation.function(), left, right),
+        DType::U64 => each::<u64>(operation.function(), left, right),
+        DType::U32 => each::<u32>(operation.function(), left, right),
+        DType::U16 => each::<u16>(operation.function(), left, right),
+        DType::U8 => each::<u8>(operation.function(), left, right),
         _ => by_burn::<Flex>(operation, left, right),
     }
 }
 
-fn each<T: Integer + burn::tensor::Element>(
-    operation: IntBinary,
+/// What floats leave when they are divided, with the sign of the dividend: exactly,
+/// on the CPU.
+pub(super) fn float_remainder(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+    match left.dtype() {
+        DType::F64 => each::<f64>(|l, r| l % r, left, right),
+        DType::F16 => each::<f16>(|l, r| l % r, left, right),
+        DType::BF16 => each::<bf16>(|l, r| l % r, left, right),
+        _ => each::<f32>(|l, r| l % r, left, right),
+    }
+}
+
+/// The tensors have one rank and broadcast.
+fn each<T: Number + Element>(
+    compute: fn(T, T) -> T,
     left: FlexTensor,
     right: FlexTensor,
 ) -> FlexTensor {
-    let compute = operation.function::<T>();
     let (l, r) = (left.layout().shape().to_vec(), right.layout().shape().to_vec());
     let dims: Vec<usize> = l.iter().zip(&r).map(|(&l, &r)| if l == 1 { r } else { l }).collect();
-    let spread = |tensor: FlexTensor, dims: &[usize]| {
-        <Flex as burn::tensor::ops::IntTensorOps<Flex>>::int_expand(
-            tensor,
-            Shape::from(dims.to_vec()),
-        )
-        .to_contiguous()
+    // A view, whatever the elements are.
+    let spread = |tensor, dims: &[usize]| {
+        Flex::int_expand(tensor, Shape::from(dims.to_vec())).to_contiguous()
     };
     let left = spread(left, &dims);
     let values: Vec<T> = if r.iter().all(|&size| size == 1) {
         let right = right.to_contiguous();
         let by = right.storage::<T>().first().copied();
-        left.storage::<T>()
-            .iter()
-            .zip(by.into_iter().cycle())
-            .map(|(&l, r)| compute(l, r))
-            .collect()
+        let pairs = left.storage::<T>().iter().zip(by.into_iter().cycle());
+        pairs.map(|(&l, r)| compute(l, r)).collect()
     } else {
         let right = spread(right, &dims);
         let pairs = left.storage::<T>().iter().zip(right.storage::<T>());
@@ -140,6 +146,14 @@ mod tests {
                 assert_eq!(given, wanted, "{operation:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_floats_leave_is_exact() {
+        let left = FlexTensor::from_data(TensorData::new(vec![1e10f32, -7.5, 3.0], [3]));
+        let right = FlexTensor::from_data(TensorData::new(vec![3f32, 2.0, f32::INFINITY], [3]));
+        let left = float_remainder(left, right).into_data().to_vec::<f32>().unwrap();
+        assert_eq!(left, [1.0, -1.5, 3.0]);
     }
 
     #[test]

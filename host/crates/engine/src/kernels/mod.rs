@@ -82,6 +82,12 @@ pub(crate) trait Kernels: Backend {
         ints::by_burn::<Self>(operation, left, right)
     }
 
+    /// What is left of `left` divided by `right`, with the sign of `left`.
+    fn float_fmod(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        let quotient = Self::float_trunc(Self::float_div(left.clone(), right.clone()));
+        Self::float_sub(left, Self::float_mul(quotient, right))
+    }
+
     /// The smallest and the largest element, where that can be told at once.
     /// Never asked of a tensor without elements.
     fn int_range(_: &IntTensor<Self>) -> Option<(i64, i64)> {

@@ -113,10 +113,7 @@ fn modulo<B: Kernels>() -> Binary<B> {
 /// The result has the sign of the dividend.
 fn fmod<B: Kernels>() -> Binary<B> {
     Binary {
-        float: |l, r| {
-            let quotient = B::float_trunc(B::float_div(l.clone(), r.clone()));
-            B::float_sub(l, B::float_mul(quotient, r))
-        },
+        float: B::float_fmod,
         scalar: None,
         int: |l, r| B::int_binary(IntBinary::Remainder, l, r),
         host_float: |l, r| l % r,

@@ -58,6 +58,15 @@ fn division_cuts_towards_zero_in_every_type() {
 }
 
 #[test]
+fn what_floats_leave_is_exact() {
+    for times in [1, 1000] {
+        let inputs: [&[f32]; 2] = [&[1e10, -7.5, 3.], &[3., 2., f32::INFINITY]];
+        let wanted = [1f32, -1.5, 3.].repeat(times);
+        many("Mod", &inputs, times).int("fmod", 1).gives([tensor(&[3 * times], &wanted)]);
+    }
+}
+
+#[test]
 fn order_knows_large_unsigned_numbers() {
     let (large, small) = (u64::MAX, 1);
     compare("Less", &[large, small], &[small, large], &[0, 1]);

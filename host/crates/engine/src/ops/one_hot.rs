@@ -70,6 +70,8 @@ mod tests {
         hot(i64s(&[], &[-1]), values()).fails("the depth cannot be -1");
         hot(i64s(&[], &[i64::MAX]), values()).fails("larger than the limit");
         hot(f32s(&[], &[f32::NAN]), values()).fails("the depth cannot be");
+        let none = [i64s(&[0, 3], &[]), i64s(&[], &[i64::MAX]), values()];
+        Case::of("OneHot", none).fails("larger than the limit");
         hot(i64s(&[2], &[1, 1]), values()).fails("the depth");
         hot(i64s(&[], &[1]), f32s(&[1], &[0.])).fails("the two values");
         let far = Case::of("OneHot", [i64s(&[1], &[0]), i64s(&[], &[1]), values()]);
