@@ -39,22 +39,14 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     });
     r.add("ThresholdedRelu", 10.., 1..=1, |a| {
         let alpha = a.float("alpha", 1.0)?;
-        map::<B>(move |x| {
-            let below = B::float_lower_equal_elem(x.clone(), alpha.into(), store::<B>(&x));
-            B::float_mask_fill(x, below, 0f64.into())
-        })
+        map::<B>(move |x| thresholded_relu::<B>(x, alpha))
     });
     r.add("Shrink", 9.., 1..=1, |a| {
         let (bias, lambd) = (a.float("bias", 0.0)?, a.float("lambd", 0.5)?);
         map::<B>(move |x| shrink::<B>(x, bias, lambd))
     });
     r.add("Softplus", 1.., 1..=1, |_| map(softplus::<B>));
-    r.add("Softsign", 1.., 1..=1, |_| {
-        map::<B>(|x| {
-            let scale = B::float_add_scalar(B::float_abs(x.clone()), 1f64.into());
-            B::float_div(x, scale)
-        })
-    });
+    r.add("Softsign", 1.., 1..=1, |_| map(softsign::<B>));
     r.add("Mish", 18.., 1..=1, |_| {
         map::<B>(|x| B::float_mul(B::float_tanh(softplus::<B>(x.clone())), x))
     });
@@ -96,11 +88,21 @@ fn hard_sigmoid<B: Kernels>(x: FloatTensor<B>, alpha: f64, beta: f64) -> FloatTe
 }
 
 /// x where it is positive, `alpha * (exp(x / scale) - 1)` elsewhere.
-fn elu<B: Kernels>(x: FloatTensor<B>, alpha: f64, scale: f64) -> FloatTensor<B> {
+pub(super) fn elu<B: Kernels>(x: FloatTensor<B>, alpha: f64, scale: f64) -> FloatTensor<B> {
     let positive = B::float_greater_elem(x.clone(), 0f64.into(), store::<B>(&x));
     let exp = B::float_exp(B::float_div_scalar(x.clone(), scale.into()));
     let curve = B::float_mul_scalar(B::float_sub_scalar(exp, 1f64.into()), alpha.into());
     B::float_mask_where(curve, positive, x)
+}
+
+pub(super) fn thresholded_relu<B: Kernels>(x: FloatTensor<B>, alpha: f64) -> FloatTensor<B> {
+    let below = B::float_lower_equal_elem(x.clone(), alpha.into(), store::<B>(&x));
+    B::float_mask_fill(x, below, 0f64.into())
+}
+
+pub(super) fn softsign<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let scale = B::float_add_scalar(B::float_abs(x.clone()), 1f64.into());
+    B::float_div(x, scale)
 }
 
 fn shrink<B: Kernels>(x: FloatTensor<B>, bias: f64, lambd: f64) -> FloatTensor<B> {
@@ -113,22 +115,25 @@ fn shrink<B: Kernels>(x: FloatTensor<B>, bias: f64, lambd: f64) -> FloatTensor<B
 }
 
 /// log(1 + exp(x)) without overflow.
-fn softplus<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn softplus<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
     let tail = B::float_log1p(B::float_exp(B::float_neg(B::float_abs(x.clone()))));
     B::float_add(B::relu(x), tail)
+}
+
+/// With tanh instead of the error function.
+pub(super) fn gelu_tanh<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let cube = B::float_mul(B::float_mul(x.clone(), x.clone()), x.clone());
+    let inner = B::float_add(x.clone(), B::float_mul_scalar(cube, 0.044_715f64.into()));
+    let slope = (2.0 / std::f64::consts::PI).sqrt();
+    let tanh = B::float_tanh(B::float_mul_scalar(inner, slope.into()));
+    let half = B::float_mul_scalar(x, 0.5f64.into());
+    B::float_mul(B::float_add_scalar(tanh, 1f64.into()), half)
 }
 
 fn gelu<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     match &*args.string("approximate", "none")? {
         "none" => map(B::gelu),
-        "tanh" => map::<B>(|x| {
-            let cube = B::float_mul(B::float_mul(x.clone(), x.clone()), x.clone());
-            let inner = B::float_add(x.clone(), B::float_mul_scalar(cube, 0.044_715f64.into()));
-            let slope = (2.0 / std::f64::consts::PI).sqrt();
-            let tanh = B::float_tanh(B::float_mul_scalar(inner, slope.into()));
-            let half = B::float_mul_scalar(x, 0.5f64.into());
-            B::float_mul(B::float_add_scalar(tanh, 1f64.into()), half)
-        }),
+        "tanh" => map(gelu_tanh::<B>),
         _ => Err(BuildError::Value { name: "approximate", reason: "neither none nor tanh" }),
     }
 }

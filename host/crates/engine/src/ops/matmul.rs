@@ -104,7 +104,7 @@ fn integers<B: Kernels>(
 }
 
 /// `alpha * A * B + beta * C`.
-fn gemm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
+pub(super) fn gemm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     args.ignore("broadcast");
     let (alpha, beta) = (args.float("alpha", 1.0)?, args.float("beta", 1.0)?);
     let (turn_a, turn_b) = (args.flag("transA", false)?, args.flag("transB", false)?);
@@ -131,7 +131,11 @@ fn matrix<B: Kernels>(ctx: &Context<B>, value: Value<B>, turn: bool) -> Result<V
     if turn { super::tensor::permute(ctx, value, &[1, 0]) } else { Ok(value) }
 }
 
-fn scaled<B: Kernels>(ctx: &Context<B>, value: Value<B>, factor: f64) -> Result<Value<B>, OpError> {
+pub(super) fn scaled<B: Kernels>(
+    ctx: &Context<B>,
+    value: Value<B>,
+    factor: f64,
+) -> Result<Value<B>, OpError> {
     if factor == 1.0 {
         return Ok(value);
     }

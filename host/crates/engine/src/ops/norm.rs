@@ -122,35 +122,13 @@ fn layer_norm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let epsilon = args.float("epsilon", 1e-5)?;
     args.ignore("stash_type");
     args.makes_outputs(3);
-    let only_rows = !args.has_output(1) && !args.has_output(2);
+    let statistics = args.has_output(1) || args.has_output(2);
     op(move |ctx, mut inputs| {
         let (x, scale) = (inputs.take(0)?, inputs.take(1)?);
-        let bias = inputs.take_opt(2);
-        let (dtype, dims) = (x.dtype(), x.dims());
-        let axis = axis_at(axis, dims.len())?;
-        let (front, back) = dims.split_at(axis);
-        if dims.contains(&0) {
-            return Ok(vec![x]);
-        }
-        let (rows, row) = (front.iter().product::<usize>(), back.iter().product::<usize>());
-        let x: FloatTensor<B> = x.reshape(vec![rows, row]).into_float(ctx, "the operand")?;
-        let plain = only_rows
-            && scale.dims() == back
-            && scale.dtype() == dtype
-            && bias.as_ref().is_none_or(|b| b.dims() == back && b.dtype() == dtype);
-        if plain {
-            let scale = scale.reshape(vec![row]).into_float(ctx, "the scale")?;
-            let bias = bias.map(|b| b.reshape(vec![row]).into_float(ctx, "the bias"));
-            let answer = B::layer_norm(x, scale, bias.transpose()?, epsilon);
-            return Ok(vec![DeviceTensor::<B>::Float(answer).reshape(&dims).into()]);
-        }
-        let normalized = normalize::<B>(x, epsilon);
-        let value = Value::from(DeviceTensor::<B>::Float(normalized.rows).reshape(&dims));
-        let value = affine(ctx, value, scale, bias)?;
-        let kept = [front, &vec![1; back.len()]].concat();
-        let stat =
-            |t| Value::from(DeviceTensor::<B>::Float(t).reshape(&kept)).cast(ctx, DType::F32);
-        Ok(vec![value, stat(normalized.mean)?, stat(normalized.inverse)?])
+        let rows = Rows { axis, epsilon, centred: true, statistics };
+        let NormalizedRows { rows, mean, inverse } =
+            normalize_rows(ctx, &rows, x, scale, inputs.take_opt(2))?;
+        Ok([Some(rows), mean, inverse].into_iter().flatten().collect())
     })
 }
 
@@ -214,18 +192,81 @@ fn rms_norm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     args.ignore("stash_type");
     op(move |ctx, mut inputs| {
         let (x, scale) = (inputs.take(0)?, inputs.take(1)?);
-        let dims = x.dims();
-        let (front, back) = dims.split_at(axis_at(axis, dims.len())?);
-        if dims.contains(&0) {
-            return Ok(vec![x]);
-        }
-        let (rows, row) = (front.iter().product::<usize>(), back.iter().product::<usize>());
-        let x: FloatTensor<B> = x.reshape(vec![rows, row]).into_float(ctx, "the operand")?;
-        let squares = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
-        let root = B::float_sqrt(B::float_add_scalar(squares, epsilon.into()));
-        let rows: DeviceTensor<B> = DeviceTensor::Float(B::float_mul(x, B::float_recip(root)));
-        Ok(vec![affine(ctx, rows.reshape(&dims).into(), scale, None)?])
+        let rows = Rows { axis, epsilon, centred: false, statistics: false };
+        Ok(vec![normalize_rows(ctx, &rows, x, scale, None)?.rows])
     })
+}
+
+/// How the axes from `axis` on are normalised.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) axis: i64,
+    pub(super) epsilon: f64,
+    /// Whether the mean is taken out first.
+    pub(super) centred: bool,
+    /// Whether means and inverse deviations are asked for.
+    pub(super) statistics: bool,
+}
+
+/// Normalised rows and, where asked for, in 32 bits, their means and inverse
+/// deviations: zero and the inverse root of the squares' mean where not centred.
+pub(super) struct NormalizedRows<B: Kernels> {
+    pub(super) rows: Value<B>,
+    pub(super) mean: Option<Value<B>>,
+    pub(super) inverse: Option<Value<B>>,
+}
+
+/// Scale and shift broadcast to `x`.
+pub(super) fn normalize_rows<B: Kernels>(
+    ctx: &Context<B>,
+    how: &Rows,
+    x: Value<B>,
+    scale: Value<B>,
+    shift: Option<Value<B>>,
+) -> Result<NormalizedRows<B>, OpError> {
+    let (dtype, dims) = (x.dtype(), x.dims());
+    let (front, back) = dims.split_at(axis_at(how.axis, dims.len())?);
+    let kept = [front, &vec![1; back.len()]].concat();
+    if dims.contains(&0) {
+        if how.statistics && !kept.contains(&0) {
+            return Err(OpError::Dims { what: "the operand", dims });
+        }
+        let empty = || how.statistics.then(|| Value::empty(DType::F32, kept.clone()));
+        return Ok(NormalizedRows { rows: x, mean: empty(), inverse: empty() });
+    }
+    let (rows, row) = (front.iter().product::<usize>(), back.iter().product::<usize>());
+    let plain = |v: &Value<B>| v.dims() == back && v.dtype() == dtype;
+    let flat = x.reshape(vec![rows, row]);
+    if how.centred && !how.statistics && plain(&scale) && shift.as_ref().is_none_or(plain) {
+        let x = flat.into_float(ctx, "the operand")?;
+        let scale = scale.reshape(vec![row]).into_float(ctx, "the scale")?;
+        let shift = shift.map(|b| b.reshape(vec![row]).into_float(ctx, "the shift"));
+        let answer = B::layer_norm(x, scale, shift.transpose()?, how.epsilon);
+        let rows = DeviceTensor::<B>::Float(answer).reshape(&dims).into();
+        return Ok(NormalizedRows { rows, mean: None, inverse: None });
+    }
+    // Squares overflow in half precision.
+    let half = matches!(dtype, DType::F16 | DType::BF16);
+    let flat = if half { flat.cast(ctx, DType::F32)? } else { flat };
+    let x: FloatTensor<B> = flat.into_float(ctx, "the operand")?;
+    let normalized: Normalized<B> =
+        if how.centred { normalize(x, how.epsilon) } else { scale_rows(x, how.epsilon) };
+    let value = Value::from(DeviceTensor::<B>::Float(normalized.rows).reshape(&dims));
+    let rows = affine(ctx, value.cast(ctx, dtype)?, scale, shift)?;
+    let statistic = |t| {
+        let value = Value::from(DeviceTensor::<B>::Float(t).reshape(&kept));
+        how.statistics.then(|| value.cast(ctx, DType::F32)).transpose()
+    };
+    let (mean, inverse) = (statistic(normalized.mean)?, statistic(normalized.inverse)?);
+    Ok(NormalizedRows { rows, mean, inverse })
+}
+
+/// As [`normalize`], but the mean stays: the squares have the mean one.
+fn scale_rows<B: Kernels>(x: FloatTensor<B>, epsilon: f64) -> Normalized<B> {
+    let squares = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
+    let mean = B::float_mul_scalar(squares.clone(), 0f64.into());
+    let inverse = B::float_recip(B::float_sqrt(B::float_add_scalar(squares, epsilon.into())));
+    Normalized { rows: B::float_mul(x, inverse.clone()), mean, inverse }
 }
 
 /// `x / (bias + alpha / size * sum of squares of the neighbouring channels) ^ beta`.

@@ -1,10 +1,12 @@
 //! Recurrent layers.
 
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{BoolTensor, FloatTensor};
 use ingle_types::DType;
 
+use super::function::Function;
 use super::generate::full;
 use super::matmul::matmul;
+use super::rnn_cell::{Cell, State, Weights};
 use super::tensor::{join, narrow, permute};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
@@ -13,7 +15,10 @@ use crate::value::{DeviceTensor, Host, Value};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
-    r.add("LSTM", 7.., 3..=8, |a| layer(a, Cell::Lstm));
+    r.add("LSTM", 7.., 3..=8, |a| {
+        let coupled = a.flag("input_forget", false)?;
+        layer(a, Cell::Lstm { coupled })
+    });
     r.add("GRU", 7.., 3..=6, |a| {
         let late = a.flag("linear_before_reset", false)?;
         layer(a, Cell::Gru { late })
@@ -21,31 +26,19 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("RNN", 7.., 3..=6, |a| layer(a, Cell::Plain));
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Cell {
-    Plain,
-    /// Whether the reset gate acts after the product with the hidden state.
-    Gru {
-        late: bool,
-    },
-    Lstm,
-}
-
-impl Cell {
-    fn gates(self) -> usize {
-        match self {
-            Self::Plain => 1,
-            Self::Gru { .. } => 3,
-            Self::Lstm => 4,
-        }
-    }
-}
-
 struct Layer {
     cell: Cell,
     hidden: usize,
-    backwards: Vec<bool>,
+    /// What the inputs of the functions are cut to, on both sides of zero.
+    clip: Option<f64>,
+    passes: Vec<Pass>,
     batch_first: bool,
+}
+
+/// One direction of a layer.
+struct Pass {
+    backwards: bool,
+    functions: Vec<Function>,
 }
 
 fn layer<B: Kernels>(args: &Args<'_, B>, cell: Cell) -> Built<B> {
@@ -55,22 +48,21 @@ fn layer<B: Kernels>(args: &Args<'_, B>, cell: Cell) -> Built<B> {
         "bidirectional" => vec![false, true],
         _ => return Err(BuildError::Value { name: "direction", reason: "not a known direction" }),
     };
-    check_activations(args, cell, backwards.len())?;
+    let functions = functions(args, cell, backwards.len())?;
+    let passes = backwards.into_iter().zip(functions);
+    let passes = passes.map(|(backwards, functions)| Pass { backwards, functions }).collect();
     let hidden = args.int_opt("hidden_size")?.ok_or(BuildError::Missing { name: "hidden_size" })?;
     let hidden = usize::try_from(hidden).ok().filter(|h| (1..1 << 24).contains(h));
-    let layer = Layer {
-        cell,
-        hidden: hidden.ok_or(BuildError::Value { name: "hidden_size", reason: "not positive" })?,
-        backwards,
-        batch_first: args.flag("layout", false)?,
-    };
-    if args.has("clip") {
-        return Err(BuildError::Unsupported { what: "the attribute clip" });
+    let hidden = hidden.ok_or(BuildError::Value { name: "hidden_size", reason: "not positive" })?;
+    let clip = args.float_opt("clip")?;
+    if clip.is_some_and(|clip| clip.is_nan() || clip < 0.0) {
+        return Err(BuildError::Value { name: "clip", reason: "negative" });
     }
-    if args.flag("input_forget", false)? {
-        return Err(BuildError::Unsupported { what: "the attribute input_forget" });
-    }
-    args.makes_outputs(if cell == Cell::Lstm { 3 } else { 2 });
+    // Some exporters write zero for no bound.
+    let clip = clip.filter(|&clip| clip > 0.0);
+    let batch_first = args.flag("layout", false)?;
+    let layer = Layer { cell, hidden, clip, passes, batch_first };
+    args.makes_outputs(if matches!(cell, Cell::Lstm { .. }) { 3 } else { 2 });
     op(move |ctx, mut inputs| {
         let operands = Operands {
             x: inputs.take(0)?,
@@ -86,24 +78,36 @@ fn layer<B: Kernels>(args: &Args<'_, B>, cell: Cell) -> Built<B> {
     })
 }
 
-fn check_activations<B: Kernels>(
+/// The functions of each direction. Their parameters are taken from two lists, in
+/// order, by those that have any.
+fn functions<B: Kernels>(
     args: &Args<'_, B>,
     cell: Cell,
     directions: usize,
-) -> Result<(), BuildError> {
-    args.ignore("activation_alpha");
-    args.ignore("activation_beta");
-    let Some(given) = args.strings("activations")? else { return Ok(()) };
-    let usual: &[&str] = match cell {
-        Cell::Plain => &["tanh"],
-        Cell::Gru { .. } => &["sigmoid", "tanh"],
-        Cell::Lstm => &["sigmoid", "tanh", "tanh"],
+) -> Result<Vec<Vec<Function>>, BuildError> {
+    let usual = cell.functions();
+    let mut alphas = args.floats("activation_alpha")?.unwrap_or_default().iter().copied();
+    let mut betas = args.floats("activation_beta")?.unwrap_or_default().iter().copied();
+    let wanted = usual.len() * directions;
+    let names = args.strings("activations")?;
+    let names = match &names {
+        Some(names) if names.len() < wanted => {
+            let reason = "fewer than the layer has";
+            return Err(BuildError::Value { name: "activations", reason });
+        }
+        Some(names) => names.iter().take(wanted).map(|name| &**name).collect(),
+        None => usual.repeat(directions),
     };
-    let given: Vec<String> = given.iter().map(|name| name.to_ascii_lowercase()).collect();
-    if given != usual.repeat(directions) {
-        return Err(BuildError::Unsupported { what: "activations other than the usual ones" });
-    }
-    Ok(())
+    let function = |name: &str| {
+        let reason = "not a known function";
+        let unknown = || BuildError::Value { name: "activations", reason };
+        let plain = Function::named(name, [None, None]).ok_or_else(unknown)?;
+        let alpha = if plain.parameters() > 0 { alphas.next() } else { None };
+        let beta = if plain.parameters() > 1 { betas.next() } else { None };
+        Function::named(name, [alpha, beta]).ok_or_else(unknown)
+    };
+    let all = names.into_iter().map(function).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.chunks(usual.len()).map(<[Function]>::to_vec).collect())
 }
 
 /// A layer's inputs, in ONNX's order.
@@ -127,14 +131,12 @@ struct Walked<B: Kernels> {
     cell: Value<B>,
 }
 
-/// The weights of one direction, as 2-D matrices and 1-D biases.
+/// What one direction reads.
 struct Direction<B: Kernels> {
+    /// [width, gates * hidden].
     weight: Value<B>,
-    recurrence: FloatTensor<B>,
-    input_bias: FloatTensor<B>,
-    hidden_bias: FloatTensor<B>,
-    /// For input, output and forget gate.
-    peepholes: Option<[FloatTensor<B>; 3]>,
+    input_bias: Option<FloatTensor<B>>,
+    weights: Weights<B>,
 }
 
 impl Layer {
@@ -149,21 +151,17 @@ impl Layer {
         let &[steps, batch, width] = dims.as_slice() else {
             return Err(OpError::Dims { what: "the operand", dims });
         };
-        if let Some(lengths) = &operands.lengths {
-            let lengths = lengths.ints(ctx, "the lengths")?;
-            if lengths.iter().any(|&l| usize::try_from(l) != Ok(steps)) {
-                return Err(OpError::Unsupported { what: "sequences of different lengths" });
-            }
-        }
         if dims.contains(&0) {
             return Err(OpError::Dims { what: "the operand", dims });
         }
+        let lengths = lengths(ctx, operands.lengths.as_ref(), batch, steps)?;
         let (mut sequences, mut hiddens, mut cells) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, &backwards) in self.backwards.iter().enumerate() {
+        for (index, pass) in self.passes.iter().enumerate() {
             let direction = self.direction(ctx, index, width, &operands)?;
             let hidden = self.state(ctx, index, batch, operands.hidden.as_ref(), x.dtype())?;
             let cell = self.state(ctx, index, batch, operands.cell.as_ref(), x.dtype())?;
-            let done = self.walk(ctx, &x, &direction, (hidden, cell), backwards)?;
+            let state = State { hidden, cell };
+            let done = self.walk(ctx, &x, (pass, &direction), state, lengths.as_deref())?;
             sequences.push(done.sequence);
             hiddens.push(done.hidden);
             cells.push(done.cell);
@@ -171,7 +169,7 @@ impl Layer {
         let sequence = join(ctx, sequences, 1)?;
         let (hidden, cell) = (join(ctx, hiddens, 0)?, join(ctx, cells, 0)?);
         let mut outputs = vec![sequence, hidden];
-        if self.cell == Cell::Lstm {
+        if matches!(self.cell, Cell::Lstm { .. }) {
             outputs.push(cell);
         }
         if !self.batch_first {
@@ -193,7 +191,7 @@ impl Layer {
         let rows = self.cell.gates() * self.hidden;
         let part = |value: &Value<B>, dims: &[usize], what| {
             let given = value.dims();
-            let wanted = [&[self.backwards.len()][..], dims].concat();
+            let wanted = [&[self.passes.len()][..], dims].concat();
             if given != wanted {
                 return Err(OpError::Dims { what, dims: given });
             }
@@ -201,36 +199,29 @@ impl Layer {
         };
         let weight = part(weight, &[rows, width], "the weights")?;
         let recurrence = part(recurrence, &[rows, self.hidden], "the recurrence weights")?;
-        let dtype = weight.dtype();
-        let bias = match bias {
-            Some(bias) => part(bias, &[2 * rows], "the bias")?,
-            None => {
-                let zero = Host::ints(DType::I64, vec![], vec![0]).cast(dtype);
-                full(ctx, &zero, vec![2 * rows])?
-            }
-        };
-        let half = |from: usize| {
-            let half = narrow(ctx, &bias, 0, from, from + rows)?;
+        let bias = bias.as_ref().map(|b| part(b, &[2 * rows], "the bias")).transpose()?;
+        let half = |bias: &Value<B>, from: usize| {
+            let half = narrow(ctx, bias, 0, from, from + rows)?;
             half.reshape(vec![1, rows]).into_float(ctx, "the bias")
+        };
+        let (input_bias, hidden_bias) = match &bias {
+            Some(bias) => (Some(half(bias, 0)?), Some(half(bias, rows)?)),
+            None => (None, None),
+        };
+        let third = |value: &Value<B>, i: usize| {
+            let third = narrow(ctx, value, 0, i * self.hidden, (i + 1) * self.hidden)?;
+            third.reshape(vec![1, self.hidden]).into_float(ctx, "the peepholes")
         };
         let peepholes = match peepholes {
             Some(value) => {
                 let value = part(value, &[3 * self.hidden], "the peepholes")?;
-                let third = |i: usize| {
-                    let third = narrow(ctx, &value, 0, i * self.hidden, (i + 1) * self.hidden)?;
-                    third.reshape(vec![1, self.hidden]).into_float(ctx, "the peepholes")
-                };
-                Some([third(0)?, third(1)?, third(2)?])
+                Some([third(&value, 0)?, third(&value, 1)?, third(&value, 2)?])
             }
             None => None,
         };
-        Ok(Direction {
-            weight: permute(ctx, weight, &[1, 0])?,
-            recurrence: permute(ctx, recurrence, &[1, 0])?.into_float(ctx, "the weights")?,
-            input_bias: half(0)?,
-            hidden_bias: half(rows)?,
-            peepholes,
-        })
+        let recurrence = permute(ctx, recurrence, &[1, 0])?.into_float(ctx, "the weights")?;
+        let weights = Weights { recurrence, hidden_bias, peepholes };
+        Ok(Direction { weight: permute(ctx, weight, &[1, 0])?, input_bias, weights })
     }
 
     fn state<B: Kernels>(
@@ -248,20 +239,22 @@ impl Layer {
         };
         let value =
             if self.batch_first { permute(ctx, value.clone(), &[1, 0, 2])? } else { value.clone() };
-        if value.dims() != [self.backwards.len(), batch, self.hidden] {
+        if value.dims() != [self.passes.len(), batch, self.hidden] {
             return Err(OpError::Dims { what: "the initial state", dims: value.dims() });
         }
         let part = narrow(ctx, &value, 0, index, index + 1)?;
         part.reshape(dims).into_float(ctx, "the state")
     }
 
+    /// `lengths` are those of the sequences, where any is shorter than `x`. Behind
+    /// its end a sequence keeps its state and gives zeros.
     fn walk<B: Kernels>(
         &self,
         ctx: &Context<B>,
         x: &Value<B>,
-        direction: &Direction<B>,
-        (mut hidden, mut cell): (FloatTensor<B>, FloatTensor<B>),
-        backwards: bool,
+        (pass, direction): (&Pass, &Direction<B>),
+        mut state: State<B>,
+        lengths: Option<&[usize]>,
     ) -> Result<Walked<B>, OpError> {
         let dims = x.dims();
         let steps = dims.first().copied().unwrap_or_default();
@@ -272,81 +265,78 @@ impl Layer {
         let mut sequence: Vec<Value<B>> = Vec::with_capacity(steps);
         for i in 0..steps {
             ctx.step()?;
-            let at = if backwards { steps - 1 - i } else { i };
+            let at = if pass.backwards { steps - 1 - i } else { i };
             let product = narrow(ctx, &products, 0, at, at + 1)?.reshape(vec![batch, rows]);
             let product = product.into_float(ctx, "the operand")?;
-            let product = B::float_add(product, direction.input_bias.clone());
-            (hidden, cell) = self.step(direction, product, hidden, cell);
-            let row: DeviceTensor<B> = DeviceTensor::Float(hidden.clone());
+            let product = match &direction.input_bias {
+                Some(bias) => B::float_add(product, bias.clone()),
+                None => product,
+            };
+            let ended = match lengths {
+                Some(lengths) => ended(ctx, lengths, at, self.hidden)?,
+                None => None,
+            };
+            let before = ended.is_some().then(|| state.clone());
+            let weights = &direction.weights;
+            state = self.cell.step(weights, &pass.functions, self.clip, product, state);
+            let mut row = state.hidden.clone();
+            if let (Some(ended), Some(before)) = (ended, before) {
+                row = B::float_mask_fill(row, ended.clone(), 0f64.into());
+                state = state.unless(ended, before);
+            }
+            let row: DeviceTensor<B> = DeviceTensor::Float(row);
             sequence.push(row.reshape(&[1, 1, batch, self.hidden]).into());
         }
-        if backwards {
+        if pass.backwards {
             sequence.reverse();
         }
         let last = |t| DeviceTensor::<B>::Float(t).reshape(&[1, batch, self.hidden]).into();
         let sequence = join(ctx, sequence, 0)?;
-        Ok(Walked { sequence, hidden: last(hidden), cell: last(cell) })
+        Ok(Walked { sequence, hidden: last(state.hidden), cell: last(state.cell) })
     }
+}
 
-    fn step<B: Kernels>(
-        &self,
-        direction: &Direction<B>,
-        product: FloatTensor<B>,
-        hidden: FloatTensor<B>,
-        cell: FloatTensor<B>,
-    ) -> (FloatTensor<B>, FloatTensor<B>) {
-        let size = self.hidden;
-        let gate = |t: &FloatTensor<B>, i: usize| {
-            let part = DeviceTensor::<B>::Float(t.clone()).narrow(1, i * size, (i + 1) * size);
-            match part {
-                DeviceTensor::Float(part) => part,
-                _ => t.clone(),
-            }
-        };
-        let recurrent = B::float_add(
-            B::float_matmul(hidden.clone(), direction.recurrence.clone()),
-            direction.hidden_bias.clone(),
-        );
-        match self.cell {
-            Cell::Plain => (B::float_tanh(B::float_add(product, recurrent)), cell),
-            Cell::Gru { late } => {
-                let sum = |i| B::float_add(gate(&product, i), gate(&recurrent, i));
-                let (update, reset) = (B::sigmoid(sum(0)), B::sigmoid(sum(1)));
-                let inner = if late {
-                    B::float_mul(reset, gate(&recurrent, 2))
-                } else {
-                    let weight = gate(&direction.recurrence, 2);
-                    let bias = gate(&direction.hidden_bias, 2);
-                    B::float_add(B::float_matmul(B::float_mul(reset, hidden.clone()), weight), bias)
-                };
-                let fresh = B::float_tanh(B::float_add(gate(&product, 2), inner));
-                let kept = B::float_mul(update, B::float_sub(hidden, fresh.clone()));
-                (B::float_add(fresh, kept), cell)
-            }
-            Cell::Lstm => {
-                let sums = B::float_add(product, recurrent);
-                let peep = |sum, cell: &FloatTensor<B>, i: usize| match direction
-                    .peepholes
-                    .as_ref()
-                    .and_then(|p| p.get(i))
-                {
-                    Some(p) => B::float_add(sum, B::float_mul(cell.clone(), p.clone())),
-                    None => sum,
-                };
-                let input = B::sigmoid(peep(gate(&sums, 0), &cell, 0));
-                let forget = B::sigmoid(peep(gate(&sums, 2), &cell, 2));
-                let fresh = B::float_tanh(gate(&sums, 3));
-                let cell = B::float_add(B::float_mul(forget, cell), B::float_mul(input, fresh));
-                let output = B::sigmoid(peep(gate(&sums, 1), &cell, 1));
-                (B::float_mul(output, B::float_tanh(cell.clone())), cell)
-            }
-        }
+/// The sequences' lengths, where any is shorter than `steps`.
+fn lengths<B: Kernels>(
+    ctx: &Context<B>,
+    given: Option<&Value<B>>,
+    batch: usize,
+    steps: usize,
+) -> Result<Option<Vec<usize>>, OpError> {
+    let Some(given) = given else { return Ok(None) };
+    if given.dims() != [batch] {
+        return Err(OpError::Dims { what: "the lengths", dims: given.dims() });
     }
+    let length = |value: i64| {
+        let length = usize::try_from(value).ok().filter(|&length| length <= steps);
+        length.ok_or(OpError::Value { what: "the length of a sequence", value })
+    };
+    let lengths = given.ints(ctx, "the lengths")?;
+    let lengths = lengths.into_iter().map(length).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(lengths).filter(|lengths| lengths.iter().any(|&length| length < steps)))
+}
+
+/// Which sequences have ended before step `at`, as `[batch, hidden]`; `None` = none.
+fn ended<B: Kernels>(
+    ctx: &Context<B>,
+    lengths: &[usize],
+    at: usize,
+    hidden: usize,
+) -> Result<Option<BoolTensor<B>>, OpError> {
+    let ended: Vec<i64> = lengths.iter().map(|&length| i64::from(length <= at)).collect();
+    if !ended.contains(&1) {
+        return Ok(None);
+    }
+    let batch = lengths.len();
+    let mask: Value<B> = Host::ints(DType::Bool, vec![batch, 1], ended).into();
+    mask.expand(ctx, &[batch, hidden])?.into_bool(ctx, "the mask").map(Some)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Case, f32s};
+    use ingle_types::Tensor;
+
+    use crate::testing::{Case, f32s, tensor};
 
     /// One unit, one input, two steps.
     fn case(operator: &str, gates: usize) -> Case {
@@ -400,11 +390,144 @@ mod tests {
         case("GRU", 3).int("linear_before_reset", 1).gives(wanted);
     }
 
+    fn one(values: &[f32]) -> Tensor {
+        f32s(&[1, 1, 1], values)
+    }
+
+    #[test]
+    fn sums_are_cut_before_their_functions() {
+        case("RNN", 1)
+            .float("clip", 0.25)
+            .gives([f32s(&[2, 1, 1, 1], &[0.244_918_66; 2]), one(&[0.244_918_66])]);
+        let wide = |operator: &str, gates: usize| {
+            let weight = f32s(&[1, gates, 1], &vec![2.; gates]);
+            let recurrence = f32s(&[1, gates, 1], &vec![0.25; gates]);
+            Case::of(operator, [f32s(&[2, 1, 1], &[1., 2.]), weight, recurrence])
+                .int("hidden_size", 1)
+                .float("clip", 0.5)
+        };
+        wide("LSTM", 4).gives([
+            f32s(&[2, 1, 1, 1], &[0.174_269_7, 0.271_098_6]),
+            one(&[0.271_098_6]),
+            one(&[0.466_699]),
+        ]);
+        let gru = [f32s(&[2, 1, 1, 1], &[0.174_468, 0.283_067_3]), one(&[0.283_067_3])];
+        wide("GRU", 3).gives(gru.clone());
+        wide("GRU", 3).int("linear_before_reset", 1).gives(gru);
+    }
+
+    #[test]
+    fn gates_may_be_coupled_and_look_at_the_cell() {
+        case("LSTM", 4).int("input_forget", 1).gives([
+            f32s(&[2, 1, 1, 1], &[0.174_269_7, 0.423_387_6]),
+            one(&[0.423_387_6]),
+            one(&[0.651_238_3]),
+        ]);
+        let [x, weight, recurrence] = [
+            f32s(&[2, 1, 1], &[1., 2.]),
+            f32s(&[1, 4, 1], &[0.5; 4]),
+            f32s(&[1, 4, 1], &[0.25; 4]),
+        ];
+        let peepholes = f32s(&[1, 3], &[0.1, 0.2, 0.3]);
+        Case::of("LSTM", [x, weight, recurrence, peepholes])
+            .without(3)
+            .without(4)
+            .without(5)
+            .without(6)
+            .int("hidden_size", 1)
+            .gives([
+                f32s(&[2, 1, 1, 1], &[0.178_027_3, 0.510_169]),
+                one(&[0.510_169]),
+                one(&[0.798_477_2]),
+            ]);
+    }
+
+    #[test]
+    fn each_function_has_its_own_parameters() {
+        let check = |name: &str, alpha: &[f32], beta: &[f32], wanted: [f32; 2]| {
+            let operands = [f32s(&[2, 1, 1], &[-1., 2.]), one(&[0.5]), one(&[0.25])];
+            Case::of("RNN", operands)
+                .int("hidden_size", 1)
+                .strings("activations", &[name])
+                .floats("activation_alpha", alpha)
+                .floats("activation_beta", beta)
+                .gives([f32s(&[2, 1, 1, 1], &wanted), one(&wanted[1..])]);
+        };
+        check("Relu", &[], &[], [0., 1.]);
+        check("Affine", &[2.], &[0.5], [-0.5, 2.25]);
+        check("LeakyRelu", &[0.1], &[], [-0.05, 0.9875]);
+        check("ThresholdedRelu", &[0.6], &[], [0., 1.]);
+        check("ScaledTanh", &[2.], &[0.5], [-0.489_837_3, 0.825_249_2]);
+        check("HardSigmoid", &[0.3], &[0.4], [0.25, 0.718_75]);
+        check("HardSigmoid", &[], &[], [0.4, 0.72]);
+        check("Elu", &[0.5], &[], [-0.196_734_7, 0.950_816_3]);
+        check("Softsign", &[], &[], [-1. / 3., 0.478_260_9]);
+        check("Softplus", &[], &[], [0.474_077, 1.401_262]);
+        case("LSTM", 4)
+            .strings("activations", &["HardSigmoid", "Softsign", "LeakyRelu"])
+            .floats("activation_alpha", &[0.3, 0.1])
+            .floats("activation_beta", &[0.4])
+            .gives([
+                f32s(&[2, 1, 1, 1], &[0.100_833_3, 0.345_223_1]),
+                one(&[0.345_223_1]),
+                one(&[0.487_904_7]),
+            ]);
+    }
+
+    /// 0.1, 0.2 and 0.3 beside 1, 2 and 3, with weights of a half and a quarter.
+    fn ragged(
+        operator: &str,
+        gates: usize,
+        dims: &[usize],
+        directions: usize,
+        lengths: &[i32],
+    ) -> Case {
+        let count = dims.iter().product();
+        let x: Vec<f32> = [0.1, 1., 0.2, 2., 0.3, 3.].into_iter().take(count).collect();
+        let matrix = |value: f32| f32s(&[directions, gates, 1], &vec![value; directions * gates]);
+        let lengths = tensor(&[lengths.len()], lengths);
+        Case::of(operator, [f32s(dims, &x), matrix(0.5), matrix(0.25), lengths])
+            .without(3)
+            .int("hidden_size", 1)
+    }
+
+    #[test]
+    fn sequences_end_by_themselves() {
+        let case = |operator: &str, gates: usize, directions: usize| {
+            ragged(operator, gates, &[3, 2, 1], directions, &[3, 1])
+        };
+        case("RNN", 1, 1).gives([
+            f32s(&[3, 1, 2, 1], &[0.049_958_35, 0.462_117_2, 0.112_017_5, 0., 0.176_147_9, 0.]),
+            f32s(&[1, 2, 1], &[0.176_147_9, 0.462_117_2]),
+        ]);
+        case("RNN", 1, 1).string("direction", "reverse").gives([
+            f32s(&[3, 1, 2, 1], &[0.083_893_9, 0.462_117_2, 0.136_366_4, 0., 0.148_885, 0.]),
+            f32s(&[1, 2, 1], &[0.083_893_9, 0.462_117_2]),
+        ]);
+        let both = [
+            [0.013_118_87, 0.174_269_7, 0.043_402_18, 0.174_269_7],
+            [0.035_476_31, 0., 0.052_803_65, 0.],
+            [0.065_235_41, 0., 0.042_911_05, 0.],
+        ];
+        case("LSTM", 4, 2).string("direction", "bidirectional").gives([
+            f32s(&[3, 2, 2, 1], &both.concat()),
+            f32s(&[2, 2, 1], &[0.065_235_41, 0.174_269_7, 0.043_402_18, 0.174_269_7]),
+            f32s(&[2, 2, 1], &[0.121_482_4, 0.287_649_1, 0.084_345_65, 0.287_649_1]),
+        ]);
+    }
+
     #[test]
     fn what_does_not_fit_is_refused() {
         case("LSTM", 3).fails("the weights");
         case("LSTM", 4).string("direction", "sideways").fails("not a known direction");
-        case("LSTM", 4).float("clip", 1.).fails("clip");
+        case("LSTM", 4).float("clip", -1.).fails("clip");
+        case("LSTM", 4).strings("activations", &["Tanh"]).fails("fewer than the layer has");
+        case("RNN", 1).strings("activations", &["Tan"]).fails("not a known function");
+        for (lengths, why) in
+            [(vec![3], "cannot be 3"), (vec![-1], "cannot be -1"), (vec![1; 2], "the lengths")]
+        {
+            ragged("RNN", 1, &[2, 1, 1], 1, &lengths).fails(why);
+        }
         Case::of("RNN", vec![f32s(&[1], &[1.]); 3]).int("hidden_size", 1).fails("the operand");
     }
 }
