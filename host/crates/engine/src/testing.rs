@@ -190,12 +190,6 @@ impl Case {
         self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
     }
 
-    pub(crate) fn strings(self, name: &str, strings: &[&str]) -> Self {
-        let strings = strings.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();
-        let attribute = AttributeProto { strings, ..AttributeProto::default() };
-        self.with(name, AttributeType::Strings, attribute)
-    }
-
     pub(crate) fn tensor(self, name: &str, tensor: &Tensor) -> Self {
         let t = Some(initializer("", tensor));
         self.with(name, AttributeType::Tensor, AttributeProto { t, ..AttributeProto::default() })

@@ -150,6 +150,9 @@ fn fused_gemm<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let parameter = |name| Ok::<_, BuildError>(args.float_opt(name)?.map(|value| value as f32));
     let parameters = [parameter("activation_alpha")?, parameter("activation_beta")?];
     args.ignore("activation_gamma");
+    if !args.has("activation") {
+        return Err(BuildError::Missing { name: "activation" });
+    }
     let function = Function::named(&args.string("activation", "")?, parameters);
     let reason = "not a known function";
     let function = function.ok_or(BuildError::Value { name: "activation", reason })?;
@@ -234,6 +237,7 @@ mod tests {
             .int("transB", 1)
             .gives([f32s(&[2, 2], &[-0.55, 5.5, -0.25, 12.5])]);
         gemm("Sigmund").fails("not a known function");
+        case("FusedGemm", [counting(&[1, 1]), counting(&[1, 1])]).fails("is missing");
         case("GemmFastGelu", [f32s(&[1, 2], &[-1., 0.5]), counting(&[2, 1])])
             .gives([f32s(&[1, 1], &[0.])]);
     }
