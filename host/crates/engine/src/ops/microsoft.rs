@@ -123,7 +123,7 @@ impl Side {
         }
         let mut axes: Vec<usize> = (0..rank).collect();
         if self.batch_first {
-            axes.get_mut(..rank - 1).map(|axes| axes.rotate_left(1));
+            axes = (1..rank - 1).chain([0, rank - 1]).collect();
         }
         if self.turn {
             axes.swap(rank - 1, rank - 2);

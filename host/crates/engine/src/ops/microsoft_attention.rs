@@ -95,7 +95,8 @@ impl Attention {
             None => (None, None),
         };
         let operands = Operands { query, key, value, mask, added: inputs.take_opt(5) };
-        let (output, [key, value], _) = self.attend(ctx, operands, [past_key, past_value])?;
+        let Answer { output, key, value, .. } =
+            self.attend(ctx, operands, [past_key, past_value])?;
         let stacked = |v: Value<B>| {
             let dims = [&[1][..], &v.dims()].concat();
             v.reshape(dims)
@@ -144,18 +145,16 @@ impl Attention {
             added: inputs.take_opt(5),
         };
         let past = [inputs.take_opt(6), inputs.take_opt(7)];
-        let (output, [key, value], weights) = self.attend(ctx, operands, past)?;
+        let Answer { output, key, value, weights } = self.attend(ctx, operands, past)?;
         Ok([Some(output), Some(key), Some(value), weights].into_iter().flatten().collect())
     }
 
-    /// The output with its heads joined, the keys and values with what came
-    /// before them, and the weights where they are shown.
     fn attend<B: Kernels>(
         &self,
         ctx: &Context<B>,
         operands: Operands<B>,
         past: [Option<Value<B>>; 2],
-    ) -> Result<(Value<B>, [Value<B>; 2], Option<Value<B>>), OpError> {
+    ) -> Result<Answer<B>, OpError> {
         let Operands { query, key, value, mask, added } = operands;
         let (before, key, value) = match past {
             [None, None] => (0, key, value),
@@ -184,7 +183,8 @@ impl Attention {
         let scoring = Scoring { scale: self.scale, shown, ..Scoring::default() };
         let present = [key.clone(), value.clone()];
         let Attended { output, scores } = attend(ctx, Heads { query, key, value, bias }, &scoring)?;
-        Ok((join_heads(ctx, output)?, present, scores))
+        let [key, value] = present;
+        Ok(Answer { output: join_heads(ctx, output)?, key, value, weights: scores })
     }
 
     /// A mask says which columns each example, or each of its rows, sees: by ones
@@ -236,6 +236,17 @@ impl Attention {
         let values: Vec<f64> = ends.iter().enumerate().flat_map(row).collect();
         Ok(Host::floats(dtype, dims, values).into())
     }
+}
+
+/// What attention gives.
+struct Answer<B: Kernels> {
+    /// With its heads joined.
+    output: Value<B>,
+    /// With what came before; the values too.
+    key: Value<B>,
+    value: Value<B>,
+    /// Where they are shown.
+    weights: Option<Value<B>>,
 }
 
 /// What attention reads, split into heads.
@@ -404,7 +415,7 @@ mod tests {
             .clone()
             .ints("qkv_hidden_sizes", &[2, 2, 1])
             .gives([f32s(&[1, 3, 1], &[0.528_648_6, 1.235_222, 1.157_776])]);
-        narrow.clone().fails("of these sizes");
+        narrow.fails("of these sizes");
         narrow.clone().ints("qkv_hidden_sizes", &[2, 2]).fails("not three sizes");
         narrow.ints("qkv_hidden_sizes", &[2, 4, 1]).fails("of these sizes");
         projected([]).int("do_rotary", 1).fails("do_rotary");

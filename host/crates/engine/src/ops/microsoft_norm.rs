@@ -164,7 +164,7 @@ mod tests {
         let skip = f32s(&[2, 2], &[1., 0., 0., 1.]);
         case("SkipLayerNormalization", [x.clone(), skip.clone(), scale.clone(), shift])
             .gives([f32s(&[1, 2, 2], &[-1., 11., -1., 11.])]);
-        case("SkipLayerNormalization", [skip, x, scale.clone()]).fails("does not broadcast");
+        case("SkipLayerNormalization", [skip, x, scale]).fails("does not broadcast");
         let [x, other, _] = operands();
         case("SkipLayerNormalization", [x, other, counting(&[3])]).fails("do not");
     }
@@ -199,7 +199,7 @@ mod tests {
         let [words, positions, kinds] = tables();
         let affine = [f32s(&[2], &[1., 10.]), f32s(&[2], &[0., 1.])];
         let y = f32s(&[1, 3, 2], &[1., -9., -1., 11., -1., 11.]);
-        let first = [ids.clone(), segments, words.clone(), positions.clone(), kinds];
+        let first = [ids, segments, words.clone(), positions.clone(), kinds];
         let mask = tensor(&[1, 3], &[1i32, 0, 1]);
         let all = first.into_iter().chain(affine.clone()).chain([mask]);
         case("EmbedLayerNormalization", all).gives([
