@@ -17,7 +17,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("SimplifiedLayerNormalization", 1.., 2..=2, simplified);
     r.add_in(DOMAIN, "SkipLayerNormalization", 1.., 3..=5, |a| skip(a, false));
     r.add_in(DOMAIN, "SkipSimplifiedLayerNormalization", 1.., 3..=4, |a| skip(a, true));
-    r.add_in(DOMAIN, "EmbedLayerNormalization", 1.., 7..=9, embed);
+    r.add_in(DOMAIN, "EmbedLayerNormalization", 1.., 1..=9, embed);
 }
 
 /// The second output is the inverse deviations.
