@@ -5,7 +5,7 @@ use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use bytemuck::Pod;
 
-use super::{IntBinary, Kernels, Window2d};
+use super::{IntBinary, Kernels, Window2d, attention, composed_weights};
 
 impl Kernels for Flex {
     type ConvWeights = std::convert::Infallible;
@@ -42,6 +42,18 @@ impl Kernels for Flex {
 
     fn float_fmod(left: FlexTensor, right: FlexTensor) -> FlexTensor {
         super::ints::float_remainder(left, right)
+    }
+
+    /// Burn's softmax computes its powers one by one.
+    fn attention_weights(
+        mut scores: FlexTensor,
+        scale: f64,
+        bias: Option<FlexTensor>,
+    ) -> FlexTensor {
+        match attention::weights(&mut scores, scale, bias.as_ref()) {
+            Some(()) => scores,
+            None => composed_weights::<Self>(scores, scale, bias),
+        }
     }
 
     fn int_range(tensor: &FlexTensor) -> Option<(i64, i64)> {

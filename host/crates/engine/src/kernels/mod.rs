@@ -2,6 +2,7 @@
 //! traits, with defaults that a backend may override with something faster.
 
 mod activation;
+mod attention;
 mod flex;
 mod ints;
 
@@ -52,13 +53,7 @@ pub(crate) trait Kernels: Backend {
         scale: f64,
         bias: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        let scores =
-            if scale == 1.0 { scores } else { Self::float_mul_scalar(scores, scale.into()) };
-        let scores = match bias {
-            Some(bias) => Self::biased(scores, bias),
-            None => scores,
-        };
-        Self::softmax(scores, 3)
+        composed_weights::<Self>(scores, scale, bias)
     }
 
     /// `scores + bias`, where each dim of the bias is the scores' or one.
@@ -93,6 +88,20 @@ pub(crate) trait Kernels: Backend {
     fn int_range(_: &IntTensor<Self>) -> Option<(i64, i64)> {
         None
     }
+}
+
+/// [`Kernels::attention_weights`] with Burn's own kernels.
+fn composed_weights<B: Kernels>(
+    scores: FloatTensor<B>,
+    scale: f64,
+    bias: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let scores = if scale == 1.0 { scores } else { B::float_mul_scalar(scores, scale.into()) };
+    let scores = match bias {
+        Some(bias) => B::biased(scores, bias),
+        None => scores,
+    };
+    B::softmax(scores, 3)
 }
 
 /// A window along one axis of a convolution. There are `begin` zeros before the

@@ -216,7 +216,6 @@ impl<B: Kernels> Registry<B> {
         scan::register(&mut registry);
         scatter::register(&mut registry);
         sequence::register(&mut registry);
-        rotary::register(&mut registry);
         shape::register(&mut registry);
         slice::register(&mut registry);
         tensor::register(&mut registry);
