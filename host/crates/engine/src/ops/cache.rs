@@ -48,13 +48,25 @@ fn tensor_scatter<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         if given.contains(&0) {
             return Ok(vec![cache]);
         }
-        let writes = writes(&starts, [&dims, &given], axis, circular)?;
-        let mut tensor = cache.into_device(ctx)?;
-        for write in writes {
-            tensor = write.apply(ctx, tensor, &update, axis)?;
-        }
-        Ok(vec![tensor.into()])
+        Ok(vec![write_all(ctx, cache, &update, (axis, circular), &starts)?])
     })
+}
+
+/// Writes `update` into `cache`, from place `starts[i]` of the axis on in example
+/// `i`. Their dims are equal but for the axis, where the update may be smaller.
+pub(super) fn write_all<B: Kernels>(
+    ctx: &Context<B>,
+    cache: Value<B>,
+    update: &Value<B>,
+    (axis, circular): (usize, bool),
+    starts: &[i64],
+) -> Result<Value<B>, OpError> {
+    let writes = writes(starts, [&cache.dims(), &update.dims()], axis, circular)?;
+    let mut tensor = cache.into_device(ctx)?;
+    for write in writes {
+        tensor = write.apply(ctx, tensor, update, axis)?;
+    }
+    Ok(tensor.into())
 }
 
 /// `count` entries of examples `from..to`, from place `source` of the update to

@@ -35,6 +35,7 @@ mod linear_attention;
 mod matmul;
 mod microsoft;
 mod microsoft_attention;
+mod microsoft_group;
 mod microsoft_norm;
 mod ml;
 mod nms;
@@ -197,6 +198,7 @@ impl<B: Kernels> Registry<B> {
         matmul::register(&mut registry);
         microsoft::register(&mut registry);
         microsoft_attention::register(&mut registry);
+        microsoft_group::register(&mut registry);
         microsoft_norm::register(&mut registry);
         ml::register(&mut registry);
         nms::register(&mut registry);
