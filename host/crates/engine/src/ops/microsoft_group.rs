@@ -22,7 +22,7 @@ use crate::{BuildError, OpError};
 const UNKNOWN_INPUTS: std::ops::Range<usize> = 11..16;
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
-    r.add_in(DOMAIN, "GroupQueryAttention", 1.., 7..=UNKNOWN_INPUTS.end, |a| {
+    r.add_in(DOMAIN, "GroupQueryAttention", 1.., 1..=UNKNOWN_INPUTS.end, |a| {
         let attention = GroupQuery::of(a)?;
         op(move |ctx, inputs| attention.run(ctx, inputs))
     });
