@@ -378,6 +378,10 @@ fn float_pow<B: Kernels>() -> Binary<B> {
         scalar: Some(|base, exponent| match exponent {
             Scalar::Float(2.0) => B::float_mul(base.clone(), base),
             Scalar::Float(0.5) => B::float_sqrt(base),
+            // Burn takes a whole number for an i64, whatever its size.
+            Scalar::Float(large) if large.abs() > f64::from(i32::MAX) => {
+                B::float_powf_scalar_impl(base, exponent)
+            }
             _ => B::float_powf_scalar(base, exponent),
         }),
         int: B::int_powi,
@@ -515,6 +519,8 @@ mod tests {
         Case::of("Pow", [base.clone(), i64s(&[], &[3])]).gives([f32s(&[2, 1, 1], &[8., -27.])]);
         Case::of("Pow", [base, f32s(&[], &[2.])]).gives([f32s(&[2, 1, 1], &[4., 9.])]);
         Case::of("Pow", [i64s(&[2], &[2, 3]), f32s(&[], &[3.])]).gives([i64s(&[2], &[8, 27])]);
+        let edge = [f32s(&[3, 1], &[0.5, 1., 2.]), f32s(&[], &[1e30])];
+        Case::of("Pow", edge).gives([f32s(&[3, 1], &[0., 1., f32::INFINITY])]);
     }
 
     #[test]
