@@ -1,11 +1,11 @@
 //! What is faster on the CPU than Burn's own kernels.
 
 use burn::tensor::ops::ModuleOps;
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, IntDType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use bytemuck::Pod;
 
-use super::{IntBinary, Kernels, Window2d, attention, composed_weights};
+use super::{IntBinary, Kernels, Quantizer, Window2d, attention, composed_weights};
 
 impl Kernels for Flex {
     type ConvWeights = std::convert::Infallible;
@@ -30,6 +30,14 @@ impl Kernels for Flex {
                 Self::max_pool2d(x, kernel, stride, padding, dilation, false)
             }
         }
+    }
+
+    fn to_quantized(x: FlexTensor, quantizer: Quantizer, dtype: IntDType) -> FlexTensor {
+        quantizer.on_cpu(x, dtype)
+    }
+
+    fn from_quantized(x: FlexTensor, zero: f32, scale: f32) -> FlexTensor {
+        super::quantize::dequantize_on_cpu(x, zero, scale)
     }
 
     fn full_floats() -> bool {

@@ -5,13 +5,15 @@ mod activation;
 mod attention;
 mod flex;
 mod ints;
+mod quantize;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{BoolStore, TensorMetadata, get_device_settings};
+use burn::tensor::{BoolStore, IntDType, TensorMetadata, get_device_settings};
 
 pub(crate) use self::activation::Activation;
 pub(crate) use self::ints::IntBinary;
+pub(crate) use self::quantize::Quantizer;
 
 /// A backend that programs can run on.
 pub(crate) trait Kernels: Backend {
@@ -60,6 +62,20 @@ pub(crate) trait Kernels: Backend {
     fn biased(scores: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         let shape = scores.shape();
         Self::float_add(scores, Self::float_expand(bias, shape))
+    }
+
+    /// The integers that float32s are quantized to.
+    fn to_quantized(
+        x: FloatTensor<Self>,
+        quantizer: Quantizer,
+        dtype: IntDType,
+    ) -> IntTensor<Self> {
+        quantizer.by_parts::<Self>(x, dtype)
+    }
+
+    /// `(x - zero) * scale` of integers of 8 or 16 bits, as float32.
+    fn from_quantized(x: IntTensor<Self>, zero: f32, scale: f32) -> FloatTensor<Self> {
+        quantize::dequantize_by_parts::<Self>(x, zero, scale)
     }
 
     /// Whether products of float32 matrices, and convolutions, keep all 24 bits of

@@ -36,6 +36,9 @@ fn place<B: Kernels>(window: &Window, x: &Value<B>) -> Result<(Vec<usize>, Place
     };
     let placed = window.place(sizes, kernel)?;
     let out = [dims.get(..2).unwrap_or_default(), &placed.out()].concat();
+    if dims.contains(&0) && !out.contains(&0) {
+        return Err(OpError::Dims { what: "the operand of a pooling", dims });
+    }
     Ok((out, placed))
 }
 
@@ -377,5 +380,7 @@ mod tests {
         let large = Case::of("MaxPool", [counting(&[1, 1, 3, 3])]);
         large.ints("kernel_shape", &[4, 4]).fails("window does not fit");
         Case::of("MaxPool", [counting(&[3])]).ints("kernel_shape", &[1]).fails("pooling");
+        let padding = Case::of("MaxPool", [f32s(&[1, 1, 0], &[])]).ints("pads", &[1, 1]);
+        padding.ints("kernel_shape", &[2]).fails("the operand of a pooling cannot be");
     }
 }

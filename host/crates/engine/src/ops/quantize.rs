@@ -7,7 +7,7 @@ use super::tensor::narrow;
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::axis_at;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Quantizer};
 use crate::literal::dtype_of;
 use crate::value::{DeviceTensor, Host, Value, is_float};
 use crate::{BuildError, OpError};
@@ -213,14 +213,30 @@ pub(super) fn quantize<B: Kernels>(
         return Err(OpError::DType { what, expected, given: precision });
     }
     let (x, scale) = (x.cast(ctx, precision)?, scale.cast(ctx, precision)?);
+    if precision == DType::F32
+        && let Some(scale) = only(&scale)
+        && scale != 0.0
+    {
+        return saturate(ctx, x, scale, zero, dtype);
+    }
     let quotient = apply(ctx, &div(), x, scale)?;
-    saturate(ctx, quotient.cast(ctx, DType::F32)?, zero, dtype)
+    saturate(ctx, quotient.cast(ctx, DType::F32)?, 1.0, zero, dtype)
 }
 
-/// Rounds to even, adds the zero point, and cuts to what `dtype` holds.
+/// The number of a scalar that is on the host.
+pub(super) fn only<B: Kernels>(value: &Value<B>) -> Option<f32> {
+    match value.as_host().map(Host::to_f64).as_deref() {
+        Some(&[value]) => Some(value as f32),
+        _ => None,
+    }
+}
+
+/// Divides float32s by a scale, rounds to even, adds the zero point, and cuts to
+/// what `dtype` holds.
 pub(super) fn saturate<B: Kernels>(
     ctx: &Context<B>,
     x: Value<B>,
+    scale: f32,
     zero: Option<Value<B>>,
     dtype: DType,
 ) -> Result<Value<B>, OpError> {
@@ -229,6 +245,20 @@ pub(super) fn saturate<B: Kernels>(
     if x.elements() == 0 {
         return Ok(Value::empty(dtype, dims));
     }
+    let shift = zero.as_ref().map_or(Some(0.0), only);
+    if let (Value::Device(_), Some(zero)) = (&x, shift) {
+        let quantizer = Quantizer { scale, zero, low: low as f32, high: high as f32 };
+        let stored = ctx.stored(dtype)?;
+        let x = x.into_float(ctx, "it")?;
+        return Ok(DeviceTensor::Int(B::to_quantized(x, quantizer, stored.into())).into());
+    }
+    let x = match scale {
+        1.0 => x,
+        scale => {
+            let scale = Host::floats(DType::F32, vec![], vec![scale.into()]);
+            apply(ctx, &div(), x, scale.into())?
+        }
+    };
     let rounded = match x.as_host() {
         Some(host) => {
             let values = host.to_f64().into_iter().map(f64::round_ties_even).collect();
@@ -268,6 +298,14 @@ pub(super) fn dequantize<B: Kernels>(
     }
     ctx.admit(DType::F32, &dims)?;
     let (scale, zero) = scheme.spread(ctx, (&dims, given), grain)?;
+    let shift = zero.as_ref().map_or(Some(0.0), only);
+    if let (Value::Device(DeviceTensor::Int(x)), Some(scale), Some(zero)) =
+        (&x, only(&scale), shift)
+        && given != DType::I32
+    {
+        let real = B::from_quantized(x.clone(), zero, scale);
+        return Value::from(DeviceTensor::Float(real)).cast(ctx, dtype);
+    }
     let real = match zero {
         // A float has no room for every difference of 32 bits.
         Some(zero) if given == DType::I32 => apply(ctx, &sub(), x, zero)?.cast(ctx, DType::F32)?,

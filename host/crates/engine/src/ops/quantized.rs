@@ -6,14 +6,14 @@ use ingle_types::DType;
 use super::conv::{self, groups};
 use super::elementwise::{add, apply, div, mul, sub};
 use super::matmul::matmul;
-use super::quantize::saturate;
+use super::quantize::{only, saturate};
 use super::spatial::{Placed, Window, pad_constant};
 use super::tensor::narrow;
 use super::{Args, Built, Inputs, Registry, op};
 use crate::OpError;
 use crate::context::Context;
 use crate::kernels::Kernels;
-use crate::value::{DeviceTensor, Value};
+use crate::value::{DeviceTensor, Host, Value};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("MatMulInteger", 10.., 2..=4, |_| {
@@ -31,32 +31,50 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
 /// An operand of 8 bits and its zero point.
 pub(super) type Quantized<B> = (Value<B>, Option<Value<B>>);
 
-/// Fewer terms than this are not worth a product of their own.
-const LEAST_TERMS: usize = 32;
 /// Integers up to this are exact as floats.
 const FLOAT_INTS: u64 = 1 << 24;
 
-/// `x - zero` as int32; `zero` must broadcast to `x`.
-fn centred<B: Kernels>(ctx: &Context<B>, (x, zero): Quantized<B>) -> Result<Value<B>, OpError> {
+/// `x - zero` as `wide`, int32 or float32; `zero` must broadcast to `x`.
+fn centred<B: Kernels>(
+    ctx: &Context<B>,
+    (x, zero): Quantized<B>,
+    wide: DType,
+) -> Result<Value<B>, OpError> {
     let (dims, given) = (x.dims(), x.dtype());
     if !matches!(given, DType::U8 | DType::I8) {
         let expected = "an integer of 8 bits";
         return Err(OpError::DType { what: "the operand", expected, given });
     }
-    ctx.admit(DType::I32, &dims)?;
-    let x = x.cast(ctx, DType::I32)?;
-    let Some(zero) = zero else { return Ok(x) };
-    if zero.dtype() != given {
+    ctx.admit(wide, &dims)?;
+    if let Some(zero) = zero.as_ref().filter(|zero| zero.dtype() != given) {
         return Err(OpError::DTypes { left: given, right: zero.dtype() });
     }
+    let zero = zero.map(single);
+    let number = zero.as_ref().map_or(Some(0.0), only);
+    if let (Value::Device(DeviceTensor::Int(x)), Some(zero), DType::F32) = (&x, number, wide) {
+        return Ok(DeviceTensor::Float(B::from_quantized(x.clone(), zero, 1.0)).into());
+    }
+    let x = x.cast(ctx, wide)?;
+    let Some(zero) = zero else { return Ok(x) };
     let right = zero.dims();
-    let zero = if zero.elements() == 1 { zero.reshape(vec![]) } else { zero };
-    let centred = apply(ctx, &sub(), x, zero.cast(ctx, DType::I32)?)?;
+    let centred = apply(ctx, &sub(), x, zero.cast(ctx, wide)?)?;
     if centred.dims() != dims {
         let what = "the zero point does not fit the operand";
         return Err(OpError::Mismatch { what, left: dims, right });
     }
     Ok(centred)
+}
+
+/// How many products of the centred operands add up exactly in floats.
+fn exact_terms<B: Kernels>(left: &Quantized<B>, right: &Quantized<B>) -> usize {
+    let largest = |(x, zero): &Quantized<B>| -> u64 {
+        let (low, high) = if x.dtype() == DType::I8 { (-128, 127) } else { (0, 255) };
+        let zeros = zero.as_ref().map_or(Some(&[0][..]), |z| z.as_host().and_then(Host::as_ints));
+        let reach = |&z: &i64| (z - low).max(high - z).unsigned_abs();
+        zeros.and_then(|zeros| zeros.iter().map(reach).max()).unwrap_or(255)
+    };
+    let product = largest(left).saturating_mul(largest(right));
+    usize::try_from(FLOAT_INTS / product.max(1)).unwrap_or(usize::MAX)
 }
 
 /// A list with one number for each row, so that it broadcasts over columns.
@@ -80,39 +98,21 @@ pub(super) fn matmul_integer<B: Kernels>(
     (a, a_zero): Quantized<B>,
     b: Quantized<B>,
 ) -> Result<Value<B>, OpError> {
-    let a_zero = a_zero.map(|zero| for_rows(zero, 1));
-    let (a, b) = (centred(ctx, (a, a_zero))?, centred(ctx, b)?);
-    let terms = a.dims().last().copied().unwrap_or_default();
-    let most = exact_terms(ctx, &a, &b)?;
-    if most < terms.min(LEAST_TERMS) {
-        return matmul(ctx, a, b);
+    let a = (a, a_zero.map(|zero| for_rows(zero, 1)));
+    if !B::full_floats() {
+        return matmul(ctx, centred(ctx, a, DType::I32)?, centred(ctx, b, DType::I32)?);
     }
+    let most = exact_terms(&a, &b);
+    let (a, b) = (centred(ctx, a, DType::F32)?, centred(ctx, b, DType::F32)?);
+    let terms = a.dims().last().copied().unwrap_or_default();
     let (last, rows) = (a.rank().saturating_sub(1), b.rank().saturating_sub(2));
-    if a.rank() == 0 || b.dims().get(rows) != Some(&terms) {
-        return matmul(ctx, a, b);
+    if terms <= most || b.dims().get(rows) != Some(&terms) {
+        return to_ints(ctx, matmul(ctx, a, b)?);
     }
     sum_of_parts(ctx, terms, most, |start, end| {
-        let part = |x: &Value<B>, axis| narrow(ctx, x, axis, start, end)?.cast(ctx, DType::F32);
+        let part = |x: &Value<B>, axis| narrow(ctx, x, axis, start, end);
         matmul(ctx, part(&a, last)?, part(&b, rows)?)
     })
-}
-
-/// How many products of an element of each tensor add up exactly in floats,
-/// where the device multiplies floats with all their bits.
-fn exact_terms<B: Kernels>(
-    ctx: &Context<B>,
-    left: &Value<B>,
-    right: &Value<B>,
-) -> Result<usize, OpError> {
-    if !B::full_floats() || left.elements() == 0 || right.elements() == 0 {
-        return Ok(0);
-    }
-    let largest = |x: &Value<B>| -> Result<u64, OpError> {
-        let range = B::int_range(&x.clone().into_int(ctx, "an operand")?);
-        Ok(range.map_or(u64::MAX, |(low, high)| low.unsigned_abs().max(high.unsigned_abs())))
-    };
-    let product = largest(left)?.saturating_mul(largest(right)?);
-    Ok(usize::try_from(FLOAT_INTS / product.max(1)).unwrap_or(usize::MAX))
 }
 
 /// Adds, as int32, what floats compute of at most `most` of the terms at a time.
@@ -167,7 +167,7 @@ pub(super) fn requantize<B: Kernels>(
     let (dims, right) = (sum.dims(), factor.dims());
     let (dtype, shape) = (zero.dtype(), zero.dims());
     let scaled = apply(ctx, &mul(), sum.cast(ctx, DType::F32)?, factor)?;
-    let answer = saturate(ctx, scaled, Some(zero), dtype)?;
+    let answer = saturate(ctx, scaled, 1.0, Some(zero), dtype)?;
     if answer.dims() != dims {
         let what = "scale and zero point do not fit the product";
         return Err(OpError::Mismatch { what, left: dims, right: [right, shape].concat() });
@@ -247,8 +247,8 @@ fn convolve<B: Kernels>(
     (w, w_zero): Quantized<B>,
 ) -> Result<Value<B>, OpError> {
     let behind = w.rank().saturating_sub(1);
-    let (x, w) = (centred(ctx, x)?, centred(ctx, (w, w_zero.map(|z| for_rows(z, behind))))?);
-    let (dims, kernel) = (x.dims(), w.dims());
+    let w = (w, w_zero.map(|zero| for_rows(zero, behind)));
+    let (dims, kernel) = (x.0.dims(), w.0.dims());
     let (&[batch, channels, ref sizes @ ..], &[maps, depth, ref kernel_sizes @ ..]) =
         (dims.as_slice(), kernel.as_slice())
     else {
@@ -267,16 +267,19 @@ fn convolve<B: Kernels>(
     if channels == 0 {
         return Err(OpError::Dims { what: "the operand of a convolution", dims });
     }
-    let most = exact_terms(ctx, &x, &w)? / kernel_sizes.iter().product::<usize>().max(1);
-    if sizes.len() <= 3 && (most >= depth || groups == 1 && most >= LEAST_TERMS / 4) {
-        let most = if groups == 1 { most } else { channels };
-        return sum_of_parts(ctx, channels, most, |start, end| {
-            let part = |x: &Value<B>, end| narrow(ctx, x, 1, start, end)?.cast(ctx, DType::F32);
-            let w = part(&w, end.min(depth))?.into_float(ctx, "the weights")?;
-            Ok(conv::plain(ctx, (part(&x, end)?, w, None), &placed, groups)?.cut(&out)?.into())
-        });
+    let most = exact_terms(&x, &w) / kernel_sizes.iter().product::<usize>().max(1);
+    let fits = sizes.len() <= 3 && most >= if groups == 1 { 1 } else { depth };
+    if !B::full_floats() || !fits {
+        let (x, w) = (centred(ctx, x, DType::I32)?, centred(ctx, w, DType::I32)?);
+        return Ok(by_taps(ctx, x, w, &placed, groups)?.reshape(out));
     }
-    Ok(by_taps(ctx, x, w, &placed, groups)?.reshape(out))
+    let (x, w) = (centred(ctx, x, DType::F32)?, centred(ctx, w, DType::F32)?);
+    let most = if groups == 1 { most } else { channels };
+    sum_of_parts(ctx, channels, most, |start, end| {
+        let part = |x: &Value<B>, end| narrow(ctx, x, 1, start, end);
+        let w = part(&w, end.min(depth))?.into_float(ctx, "the weights")?;
+        Ok(conv::plain(ctx, (part(&x, end)?, w, None), &placed, groups)?.cut(&out)?.into())
+    })
 }
 
 /// One product of matrices for each place of the window.
