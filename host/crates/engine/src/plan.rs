@@ -24,6 +24,8 @@ pub(crate) struct Plan<B: Kernels> {
     defaults: Vec<Option<Value<B>>>,
     outputs: Vec<Source>,
     values: usize,
+    /// What the steps themselves hold of constants, in bytes.
+    held: usize,
 }
 
 struct Step<B: Kernels> {
@@ -68,7 +70,7 @@ impl<B: Kernels> Plan<B> {
             }
         }
         if unsupported.is_empty() {
-            return Ok(compiler.finish());
+            return Ok(compiler.finish(ctx));
         }
         Err(LoadError::several(unsupported))
     }
@@ -76,7 +78,7 @@ impl<B: Kernels> Plan<B> {
     /// What the constants take, in bytes.
     pub(crate) fn constant_bytes(&self) -> usize {
         let constants = self.constants.iter().chain(self.defaults.iter().flatten());
-        constants.map(Value::size_bytes).fold(0, usize::saturating_add)
+        constants.map(Value::size_bytes).fold(self.held, usize::saturating_add)
     }
 
     pub(crate) fn label(&self, step: usize) -> Option<&Arc<NodeLabel>> {
@@ -314,7 +316,7 @@ impl<'a, B: Kernels> Compiler<'a, B> {
     }
 
     /// Keeps the constants that a step or an output reads, and notes last uses.
-    fn finish(self) -> Plan<B> {
+    fn finish(self, ctx: &Context<B>) -> Plan<B> {
         let Self { graph, known, inputs, defaults, steps, .. } = self;
         let mut sources =
             Sources { known, constants: Vec::new(), places: Vec::new(), used: Vec::new() };
@@ -322,6 +324,7 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         sources.used.resize(graph.values.len(), false);
         let outputs: Vec<Source> = graph.outputs.iter().map(|&id| sources.of(id)).collect();
         let mut compiled: Vec<Step<B>> = Vec::with_capacity(steps.len());
+        let mut held = 0usize;
         for (op, node) in steps.into_iter().rev() {
             let outputs = node.outputs.iter().map(|id| id.filter(|&id| sources.is_used(id)));
             let outputs: Vec<_> = outputs.collect();
@@ -330,7 +333,21 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             }
             // Backwards, so that of two reads by one node the second is the last.
             let captured = node.captured.iter().rev().map(|&id| Some(id));
-            let reads = captured.chain(node.inputs.iter().rev().copied());
+            let constants: Vec<_> =
+                node.inputs.iter().map(|id| id.and_then(|id| sources.constant(id))).collect();
+            let mut reads = node.inputs.clone();
+            let op = match op.bind(ctx, &constants) {
+                Some(bound) => {
+                    held = held.saturating_add(bound.bytes);
+                    for input in bound.holds {
+                        reads.get_mut(input).map(Option::take);
+                    }
+                    bound.op
+                }
+                None => op,
+            };
+            drop(constants);
+            let reads = captured.chain(reads.into_iter().rev());
             let mut inputs: Vec<_> = reads.map(|id| id.map(|id| sources.of(id))).collect();
             inputs.reverse();
             let (label, own) = (node.label.clone(), node.inputs.len());
@@ -338,7 +355,8 @@ impl<'a, B: Kernels> Compiler<'a, B> {
         }
         compiled.reverse();
         let constants = sources.constants;
-        Plan { steps: compiled, constants, inputs, defaults, outputs, values: graph.values.len() }
+        let values = graph.values.len();
+        Plan { steps: compiled, constants, inputs, defaults, outputs, values, held }
     }
 }
 
@@ -368,6 +386,13 @@ impl<B: Kernels> Sources<B> {
             *used = true;
         }
         Source::Value { id, last }
+    }
+
+    fn constant(&self, id: ValueId) -> Option<Value<B>> {
+        match self.places.get(id) {
+            Some(&Some(index)) => self.constants.get(index).cloned(),
+            _ => self.known.get(id).cloned().flatten(),
+        }
     }
 
     fn is_used(&self, id: ValueId) -> bool {

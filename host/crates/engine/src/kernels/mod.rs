@@ -20,6 +20,9 @@ pub(crate) trait Kernels: Backend {
     /// A convolution's weights in the order in which its kernel reads them.
     type ConvWeights: Send + Sync + 'static;
 
+    /// A matrix on the right of products in the order in which their kernel reads it.
+    type MatrixWeights: Send + Sync + 'static;
+
     /// The largest tensor that the device can hold, in bytes.
     fn max_tensor_bytes(_: &Self::Device) -> usize {
         usize::MAX
@@ -31,9 +34,9 @@ pub(crate) trait Kernels: Backend {
         Self::max_pool2d(x, kernel, stride, padding, dilation, false)
     }
 
-    /// Reorders weights `[maps, depth, kernel...]`; `None` where Burn's own
-    /// convolution is used, which takes them as they are.
-    fn pack_conv(_: &FloatTensor<Self>, _groups: usize) -> Option<Self::ConvWeights> {
+    /// Reorders weights `[maps, depth, kernel...]`, and says how many bytes they
+    /// take then. `None` where Burn's own convolution takes them as they are.
+    fn pack_conv(_: &FloatTensor<Self>, _groups: usize) -> Option<(Self::ConvWeights, usize)> {
         None
     }
 
@@ -99,6 +102,30 @@ pub(crate) trait Kernels: Backend {
         Self::float_sub(left, Self::float_mul(quotient, right))
     }
 
+    /// The product of float tensors of one rank, of two or more; their leading
+    /// dimensions broadcast. No dimension is zero.
+    fn matmul(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(left, right)
+    }
+
+    /// Reorders a matrix `[depth, columns]`, or `[columns, depth]` where it is
+    /// turned, and says how many bytes it takes then. `None` where Burn's own
+    /// product takes it as it is.
+    fn pack_matrix(_: &FloatTensor<Self>, _turned: bool) -> Option<(Self::MatrixWeights, usize)> {
+        None
+    }
+
+    /// `x`, `[rows, depth]`, times a packed matrix, plus one number for each
+    /// column, through a function. No dimension is zero.
+    fn matmul_packed(
+        x: FloatTensor<Self>,
+        _: &Self::MatrixWeights,
+        _bias: Option<FloatTensor<Self>>,
+        _: Option<Activation>,
+    ) -> FloatTensor<Self> {
+        x
+    }
+
     /// The smallest and the largest element, where that can be told at once.
     /// Never asked of a tensor without elements.
     fn int_range(_: &IntTensor<Self>) -> Option<(i64, i64)> {
@@ -133,7 +160,6 @@ pub(crate) struct ConvAxis {
 }
 
 /// What follows a convolution's sums: bias, then residual, then activation.
-#[expect(dead_code, reason = "read by the kernels that follow")]
 pub(crate) struct ConvTail<B: Kernels> {
     /// One number for each map.
     pub(crate) bias: Option<FloatTensor<B>>,
@@ -160,6 +186,7 @@ pub(crate) fn bool_store<B: Kernels>(device: &B::Device) -> BoolStore {
 #[cfg(feature = "cuda")]
 impl Kernels for burn::backend::Cuda {
     type ConvWeights = std::convert::Infallible;
+    type MatrixWeights = std::convert::Infallible;
 
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         cube::max_tensor_bytes::<burn::cubecl::cuda::CudaRuntime>(device)
@@ -169,6 +196,7 @@ impl Kernels for burn::backend::Cuda {
 #[cfg(feature = "vulkan")]
 impl Kernels for burn::backend::Vulkan {
     type ConvWeights = std::convert::Infallible;
+    type MatrixWeights = std::convert::Infallible;
 
     fn max_tensor_bytes(device: &Self::Device) -> usize {
         cube::max_tensor_bytes::<burn::backend::wgpu::WgpuRuntime>(device)

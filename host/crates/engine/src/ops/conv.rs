@@ -5,7 +5,7 @@ use ingle_types::DType;
 
 use super::elementwise::{add, apply};
 use super::spatial::{Axis, Placed, Window, array, pad_constant};
-use super::{Args, Built, Inputs, Registry, op};
+use super::{Args, Built, Inputs, Op, Prepared, Registry};
 use crate::context::Context;
 use crate::kernels::{Activation, ConvAxis, ConvTail, Kernels};
 use crate::value::{DeviceTensor, Value, is_float};
@@ -16,6 +16,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add_in("com.microsoft", "FusedConv", 1.., 2..=4, fused_conv);
 }
 
+#[derive(Clone)]
 struct Conv {
     window: Window,
     groups: usize,
@@ -29,15 +30,13 @@ impl Conv {
 }
 
 fn conv<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
-    let conv = Conv::of(args)?;
-    op(move |ctx, inputs| conv.run(ctx, inputs))
+    Ok(Box::new(Conv::of(args)?))
 }
 
 /// Adds a fourth operand to the convolution, then applies a function.
 fn fused_conv<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let activation = fused_activation(args)?;
-    let conv = Conv { activation, ..Conv::of(args)? };
-    op(move |ctx, inputs| conv.run(ctx, inputs))
+    Ok(Box::new(Conv { activation, ..Conv::of(args)? }))
 }
 
 /// The function that onnxruntime's fused operators name, and its parameters.
@@ -120,7 +119,7 @@ impl Conv {
         Ok(Operands { x, bias, residual, out, placed })
     }
 
-    fn run<B: Kernels>(
+    fn convolve<B: Kernels>(
         &self,
         ctx: &Context<B>,
         mut inputs: Inputs<B>,
@@ -132,7 +131,7 @@ impl Conv {
         }
         let weight = weight.into_float(ctx, "the weights")?;
         match B::pack_conv(&weight, self.groups) {
-            Some(weights) => self.fast(ctx, operands, &weights),
+            Some((weights, _)) => self.fast(ctx, operands, &weights),
             None => self.slow(ctx, operands, weight),
         }
     }
@@ -196,6 +195,43 @@ pub(super) fn plain<B: Kernels>(
     };
     let x = Value::from(x).into_float(ctx, "the operand")?;
     Ok(DeviceTensor::Float(convolve::<B>((x, weight, bias), placed, &begins, groups)?))
+}
+
+impl<B: Kernels> Op<B> for Conv {
+    fn run(&self, ctx: &Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError> {
+        self.convolve(ctx, inputs)
+    }
+
+    fn bind(&self, ctx: &Context<B>, constants: &[Option<Value<B>>]) -> Option<Prepared<B>> {
+        let weight = constants.get(1)?.clone()?;
+        let (dims, dtype) = (weight.dims(), weight.dtype());
+        // What is wrong with them is said when they are used.
+        if dims.contains(&0) || !dims.first()?.is_multiple_of(self.groups) {
+            return None;
+        }
+        let (weights, bytes) =
+            B::pack_conv(&weight.into_float(ctx, "the weights").ok()?, self.groups)?;
+        let op = Box::new(Packed { conv: self.clone(), weights, dims, dtype });
+        Some(Prepared { op, holds: vec![1], bytes })
+    }
+}
+
+/// A convolution whose weights are constant.
+struct Packed<B: Kernels> {
+    conv: Conv,
+    weights: B::ConvWeights,
+    dims: Vec<usize>,
+    dtype: DType,
+}
+
+impl<B: Kernels> Op<B> for Packed<B> {
+    fn run(&self, ctx: &Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError> {
+        let operands = self.conv.check(ctx, &mut inputs, &self.dims, self.dtype)?;
+        if operands.out.contains(&0) {
+            return Ok(vec![Value::empty(self.dtype, operands.out)]);
+        }
+        self.conv.fast(ctx, operands, &self.weights)
+    }
 }
 
 /// All are of one float type.

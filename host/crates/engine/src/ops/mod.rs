@@ -92,6 +92,12 @@ pub(crate) const NEWEST_OPSET: i64 = 27;
 pub(crate) trait Op<B: Kernels>: Send + Sync {
     fn run(&self, ctx: &Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError>;
 
+    /// The operator with what it can work out beforehand from the inputs that
+    /// are constant; asked once, when the plan is complete.
+    fn bind(&self, _: &Context<B>, _constants: &[Option<Value<B>>]) -> Option<Prepared<B>> {
+        None
+    }
+
     /// Whether equal inputs always give equal outputs.
     fn is_pure(&self) -> bool {
         true
@@ -105,6 +111,15 @@ where
     fn run(&self, ctx: &Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>, OpError> {
         self(ctx, inputs)
     }
+}
+
+/// What an operator becomes once its constant inputs are known.
+pub(crate) struct Prepared<B: Kernels> {
+    pub(crate) op: Box<dyn Op<B>>,
+    /// The inputs that it does not read any more.
+    pub(crate) holds: Vec<usize>,
+    /// What it holds in their place, in bytes.
+    pub(crate) bytes: usize,
 }
 
 pub(crate) type Built<B> = Result<Box<dyn Op<B>>, BuildError>;

@@ -1,0 +1,138 @@
+//! What is faster on the CPU than Burn's own kernels.
+
+mod activate;
+mod conv;
+mod depthwise;
+mod gemm;
+mod int;
+mod lines;
+mod matmul;
+mod matrix;
+mod panels;
+mod pool;
+mod product;
+mod simd;
+
+use burn::tensor::ops::{FloatTensorOps, ModuleOps};
+use burn::tensor::{DType, IntDType, TensorData};
+use burn_flex::{Flex, FlexTensor};
+
+use super::{Activation, ConvAxis, ConvTail, IntBinary, Kernels, Quantizer, Window2d};
+use super::{attention, composed_weights};
+
+impl Kernels for Flex {
+    type ConvWeights = conv::Weights;
+    type MatrixWeights = matrix::Matrix;
+
+    fn pack_conv(weight: &FlexTensor, groups: usize) -> Option<(conv::Weights, usize)> {
+        let weight = weight.to_contiguous();
+        let dims = weight.layout().shape().to_vec();
+        let &[maps, depth, ref taps @ ..] = dims.as_slice() else { return None };
+        if weight.dtype() != DType::F32 || taps.len() > 3 {
+            return None;
+        }
+        let depth = [depth, taps.iter().product()];
+        let weights = conv::Weights::pack(floats(&weight), groups, maps / groups, depth);
+        let bytes = weights.size_bytes();
+        Some((weights, bytes))
+    }
+
+    fn conv_packed(
+        x: FlexTensor,
+        weights: &conv::Weights,
+        axes: &[ConvAxis],
+        tail: ConvTail<Self>,
+    ) -> FlexTensor {
+        let x = x.to_contiguous();
+        let (bias, residual) = (tail.bias, tail.residual);
+        let (bias, residual) =
+            (bias.map(|t| t.to_contiguous()), residual.map(|t| t.to_contiguous()));
+        let finish = gemm::Finish {
+            row_bias: bias.as_ref().map(floats),
+            residual: residual.as_ref().map(floats),
+            activation: tail.activation,
+            ..gemm::Finish::default()
+        };
+        let (batch, channels) = match x.layout().shape().as_slice() {
+            &[batch, channels, ..] => (batch, channels),
+            _ => return x,
+        };
+        let Some(windows) = conv::Windows::of(axes, batch, channels) else { return x };
+        let answer = conv::convolve(floats(&x), weights, &windows, finish);
+        let out = axes.iter().map(|axis| axis.out);
+        let dims: Vec<usize> = [batch, weights.maps()].into_iter().chain(out).collect();
+        FlexTensor::from_data(TensorData::new(answer, dims))
+    }
+
+    fn matmul(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+        matmul::multiply(&left, &right).unwrap_or_else(|| Self::float_matmul(left, right))
+    }
+
+    fn pack_matrix(weight: &FlexTensor, turned: bool) -> Option<(matrix::Matrix, usize)> {
+        let matrix = matmul::pack(weight, turned)?;
+        let bytes = matrix.size_bytes();
+        Some((matrix, bytes))
+    }
+
+    fn matmul_packed(
+        x: FlexTensor,
+        weights: &matrix::Matrix,
+        bias: Option<FlexTensor>,
+        activation: Option<Activation>,
+    ) -> FlexTensor {
+        let bias = bias.map(|bias| bias.to_contiguous());
+        let column_bias = bias.as_ref().map(floats);
+        let finish = gemm::Finish { column_bias, activation, ..gemm::Finish::default() };
+        matmul::multiply_packed(&x, weights, finish)
+    }
+
+    fn max_pool(x: FlexTensor, window: Window2d) -> FlexTensor {
+        pool::max(&x, &window).unwrap_or_else(|| {
+            let Window2d { kernel, stride, padding, dilation } = window;
+            Self::max_pool2d(x, kernel, stride, padding, dilation, false)
+        })
+    }
+
+    fn to_quantized(x: FlexTensor, quantizer: Quantizer, dtype: IntDType) -> FlexTensor {
+        quantizer.on_cpu(x, dtype)
+    }
+
+    fn from_quantized(x: FlexTensor, zero: f32, scale: f32) -> FlexTensor {
+        super::quantize::dequantize_on_cpu(x, zero, scale)
+    }
+
+    fn full_floats() -> bool {
+        true
+    }
+
+    fn int_binary(operation: IntBinary, left: FlexTensor, right: FlexTensor) -> FlexTensor {
+        super::ints::on_cpu(operation, left, right)
+    }
+
+    fn float_fmod(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+        super::ints::float_remainder(left, right)
+    }
+
+    /// Burn's softmax computes its powers one by one.
+    fn attention_weights(
+        mut scores: FlexTensor,
+        scale: f64,
+        bias: Option<FlexTensor>,
+    ) -> FlexTensor {
+        match attention::weights(&mut scores, scale, bias.as_ref()) {
+            Some(()) => scores,
+            None => composed_weights::<Self>(scores, scale, bias),
+        }
+    }
+
+    fn int_range(tensor: &FlexTensor) -> Option<(i64, i64)> {
+        int::range_of(tensor)
+    }
+}
+
+/// The elements of a tensor of f32 that is contiguous.
+fn floats(tensor: &FlexTensor) -> &[f32] {
+    let start = tensor.layout().start_offset();
+    let end = start + tensor.layout().num_elements();
+    tensor.storage::<f32>().get(start..end).unwrap_or_default()
+}
