@@ -32,6 +32,11 @@ pub(crate) enum Activation {
     },
     /// The exact form, by the error function.
     Gelu,
+    /// The form with tanh, which is close to it.
+    GeluTanh,
+    /// The error function.
+    Erf,
+    Exp,
 }
 
 impl Activation {
@@ -50,6 +55,9 @@ impl Activation {
                 B::float_mul(B::sigmoid(scaled), x)
             }
             Self::Gelu => B::gelu(x),
+            Self::GeluTanh => gelu_tanh::<B>(x),
+            Self::Erf => B::float_erf(x),
+            Self::Exp => B::float_exp(x),
         }
     }
 }
@@ -57,4 +65,13 @@ impl Activation {
 fn hard_sigmoid<B: Kernels>(x: FloatTensor<B>, alpha: f32, beta: f32) -> FloatTensor<B> {
     let line = B::float_add_scalar(B::float_mul_scalar(x, alpha.into()), beta.into());
     B::float_clamp(line, 0f64.into(), 1f64.into())
+}
+
+fn gelu_tanh<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let cube = B::float_mul(B::float_mul(x.clone(), x.clone()), x.clone());
+    let inner = B::float_add(x.clone(), B::float_mul_scalar(cube, 0.044_715f64.into()));
+    let slope = (2.0 / std::f64::consts::PI).sqrt();
+    let tanh = B::float_tanh(B::float_mul_scalar(inner, slope.into()));
+    let half = B::float_mul_scalar(x, 0.5f64.into());
+    B::float_mul(B::float_add_scalar(tanh, 1f64.into()), half)
 }

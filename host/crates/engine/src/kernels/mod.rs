@@ -9,7 +9,7 @@ mod quantize;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{BoolStore, IntDType, TensorMetadata, get_device_settings};
+use burn::tensor::{BoolStore, IntDType, Shape, TensorMetadata, get_device_settings};
 
 pub(crate) use self::activation::Activation;
 pub(crate) use self::ints::IntBinary;
@@ -85,6 +85,21 @@ pub(crate) trait Kernels: Backend {
     /// each number; some devices multiply with fewer.
     fn full_floats() -> bool {
         false
+    }
+
+    /// Applies a function to each element.
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        activation.apply::<Self>(x)
+    }
+
+    /// The powers of e of the entries along an axis, divided by their sum.
+    fn softmax_along(x: FloatTensor<Self>, axis: usize) -> FloatTensor<Self> {
+        Self::softmax(x, axis)
+    }
+
+    /// `dims` have as many elements.
+    fn float_reshaped(x: FloatTensor<Self>, dims: Shape) -> FloatTensor<Self> {
+        Self::float_reshape(x, dims)
     }
 
     /// Two integer tensors of one dtype and rank, which broadcast.

@@ -1,29 +1,27 @@
 //! Activation functions.
 
 use burn::tensor::ops::FloatTensor;
+use ingle_types::DType;
 
 use super::elementwise::{apply, max, min, mul};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::{axis_at, split_at};
-use crate::kernels::{Kernels, bool_store};
+use crate::kernels::{Activation, Kernels, bool_store};
 use crate::value::{DeviceTensor, Host, HostData, Value, is_float};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Relu", 1.., 1..=1, |_| op(|ctx, mut i| clip(ctx, i.take(0)?, Some(0.0), None)));
-    r.add("Sigmoid", 1.., 1..=1, |_| map(B::sigmoid));
+    r.add("Sigmoid", 1.., 1..=1, |_| activated(Activation::Sigmoid));
     r.add("LeakyRelu", 1.., 1..=1, |a| {
-        let alpha = a.float("alpha", 0.01)?;
-        map::<B>(move |x| B::leaky_relu(x, alpha.into()))
+        activated(Activation::LeakyRelu { alpha: a.float("alpha", 0.01)? as f32 })
     });
     r.add("HardSigmoid", 1.., 1..=1, |a| {
-        let (alpha, beta) = (a.float("alpha", 0.2)?, a.float("beta", 0.5)?);
-        map::<B>(move |x| hard_sigmoid::<B>(x, alpha, beta))
+        let (alpha, beta) = (a.float("alpha", 0.2)? as f32, a.float("beta", 0.5)? as f32);
+        activated(Activation::HardSigmoid { alpha, beta })
     });
-    r.add("HardSwish", 14.., 1..=1, |_| {
-        map::<B>(|x| B::float_mul(hard_sigmoid::<B>(x.clone(), 1.0 / 6.0, 0.5), x))
-    });
+    r.add("HardSwish", 14.., 1..=1, |_| activated(Activation::HardSwish));
     r.add("Elu", 1.., 1..=1, |a| {
         let alpha = a.float("alpha", 1.0)?;
         map::<B>(move |x| elu::<B>(x, alpha, 1.0))
@@ -51,14 +49,13 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
         map::<B>(|x| B::float_mul(B::float_tanh(softplus::<B>(x.clone())), x))
     });
     r.add("Swish", 24.., 1..=1, |a| {
-        let alpha = a.float("alpha", 1.0)?;
-        map::<B>(move |x| B::float_mul(B::sigmoid(B::float_mul_scalar(x.clone(), alpha.into())), x))
+        activated(Activation::Swish { alpha: a.float("alpha", 1.0)? as f32 })
     });
     r.add("Gelu", 20.., 1..=1, gelu);
     r.add("PRelu", 1.., 2..=2, prelu);
     r.add("Clip", 1..=10, 1..=1, clip_by_attributes);
     r.add("Clip", 11.., 1..=3, clip_by_inputs);
-    r.add("Softmax", 1.., 1..=1, |a| along_axis(a, B::softmax));
+    r.add("Softmax", 1.., 1..=1, |a| along_axis(a, B::softmax_along));
     r.add("LogSoftmax", 1.., 1..=1, |a| along_axis(a, B::log_softmax));
     r.add("Hardmax", 1.., 1..=1, |a| along_axis(a, hardmax::<B>));
 }
@@ -82,9 +79,8 @@ fn map<B: Kernels>(
     })
 }
 
-fn hard_sigmoid<B: Kernels>(x: FloatTensor<B>, alpha: f64, beta: f64) -> FloatTensor<B> {
-    let line = B::float_add_scalar(B::float_mul_scalar(x, alpha.into()), beta.into());
-    B::float_clamp(line, 0f64.into(), 1f64.into())
+fn activated<B: Kernels>(activation: Activation) -> Built<B> {
+    map::<B>(move |x| B::activate(x, activation))
 }
 
 /// x where it is positive, `alpha * (exp(x / scale) - 1)` elsewhere.
@@ -122,18 +118,13 @@ pub(super) fn softplus<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
 
 /// With tanh instead of the error function.
 pub(super) fn gelu_tanh<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
-    let cube = B::float_mul(B::float_mul(x.clone(), x.clone()), x.clone());
-    let inner = B::float_add(x.clone(), B::float_mul_scalar(cube, 0.044_715f64.into()));
-    let slope = (2.0 / std::f64::consts::PI).sqrt();
-    let tanh = B::float_tanh(B::float_mul_scalar(inner, slope.into()));
-    let half = B::float_mul_scalar(x, 0.5f64.into());
-    B::float_mul(B::float_add_scalar(tanh, 1f64.into()), half)
+    B::activate(x, Activation::GeluTanh)
 }
 
 fn gelu<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     match &*args.string("approximate", "none")? {
-        "none" => map(B::gelu),
-        "tanh" => map(gelu_tanh::<B>),
+        "none" => activated(Activation::Gelu),
+        "tanh" => activated(Activation::GeluTanh),
         _ => Err(BuildError::Value { name: "approximate", reason: "neither none nor tanh" }),
     }
 }
@@ -222,7 +213,10 @@ fn clip<B: Kernels>(
     }
     let tensor = match x.into_device(ctx)? {
         DeviceTensor::Float(x) => DeviceTensor::Float(match (low, high) {
-            (Some(0.0), None) => B::relu(x),
+            (Some(0.0), None) => B::activate(x, Activation::Relu),
+            (Some(low), Some(high)) if low <= high && dtype == DType::F32 => {
+                B::activate(x, Activation::Clip { low: low as f32, high: high as f32 })
+            }
             (Some(low), Some(high)) if low <= high => B::float_clamp(x, low.into(), high.into()),
             _ => {
                 let x = match low {

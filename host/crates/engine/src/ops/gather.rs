@@ -9,12 +9,14 @@ use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::{axis_at, product, strides, to_ints};
 use crate::kernels::Kernels;
-use crate::value::{Host, Value};
+use crate::value::{DeviceTensor, Host, Value};
 use crate::{BuildError, OpError};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Gather", 1.., 2..=2, gather);
     r.add("GatherElements", 11.., 2..=2, gather_elements);
+    let (domain, name, version) = LOOK_UP;
+    r.add_in(domain, name, version..=version, 2..=2, look_up);
     r.add("GatherND", 11.., 2..=2, gather_nd);
 }
 
@@ -24,6 +26,40 @@ fn gather<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
         let (x, indices) = (inputs.take(0)?, inputs.take(1)?);
         let axis = axis_at(axis, x.rank())?;
         Ok(vec![take(ctx, x, axis, indices)?])
+    })
+}
+
+/// An operator that only the optimiser puts in: indices `[..., 1]` become rows
+/// `[..., columns]`. The table has a row more before the first and one behind the
+/// last, which all indices that are too small or too large find.
+pub(crate) const LOOK_UP: (&str, &str, i64) = ("ingle", "LookUp", 1);
+
+fn look_up<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
+    op(|ctx, mut inputs| {
+        let (indices, table) = (inputs.take(0)?, inputs.take(1)?);
+        let (mut dims, table_dims) = (indices.dims(), table.dims());
+        let last = match (dims.pop(), table_dims.as_slice()) {
+            (Some(1), &[rows, _]) => rows.checked_sub(2).and_then(|rows| i64::try_from(rows).ok()),
+            _ => None,
+        };
+        let Some(last) = last else {
+            let what = "the indices do not fit the table";
+            return Err(OpError::Mismatch { what, left: indices.dims(), right: table_dims });
+        };
+        let places = indices.reshape(dims).cast(ctx, DType::I64)?;
+        let places: Value<B> = match places.as_host() {
+            Some(host) => {
+                let ints = host.as_ints().unwrap_or_default();
+                let ints = ints.iter().map(|&v| v.clamp(-1, last) + 1).collect();
+                Host::ints(DType::I64, host.dims().to_vec(), ints).into()
+            }
+            None => {
+                let places =
+                    B::int_clamp(places.into_int(ctx, "the indices")?, (-1i64).into(), last.into());
+                DeviceTensor::Int(B::int_add_scalar(places, 1i64.into())).into()
+            }
+        };
+        Ok(vec![take(ctx, table, 0, places)?])
     })
 }
 

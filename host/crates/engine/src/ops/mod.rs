@@ -78,6 +78,7 @@ use std::sync::Arc;
 
 pub(crate) use self::args::{Args, Subgraph};
 pub use self::catalogue::{OperatorInfo, operators};
+pub(crate) use self::gather::LOOK_UP;
 pub(crate) use self::ml::DOMAIN as ML_DOMAIN;
 use crate::context::Context;
 use crate::graph::{Attribute, Graph, Node};

@@ -4,18 +4,18 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::{Args, Built, Registry, op};
 use crate::OpError;
-use crate::kernels::Kernels;
+use crate::kernels::{Activation, Kernels};
 use crate::value::{DeviceTensor, Host, HostData};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Sqrt", 1.., 1..=1, |a| float(a, B::float_sqrt, f64::sqrt));
-    r.add("Exp", 1.., 1..=1, |a| float(a, B::float_exp, f64::exp));
+    r.add("Exp", 1.., 1..=1, |a| float(a, |x| B::activate(x, Activation::Exp), f64::exp));
     r.add("Log", 1.., 1..=1, |a| float(a, B::float_log, f64::ln));
     r.add("Reciprocal", 1.., 1..=1, |a| float(a, B::float_recip, f64::recip));
     r.add("Floor", 1.., 1..=1, |a| float(a, B::float_floor, f64::floor));
     r.add("Ceil", 1.., 1..=1, |a| float(a, B::float_ceil, f64::ceil));
     r.add("Round", 11.., 1..=1, |a| float(a, B::float_round, f64::round_ties_even));
-    r.add("Tanh", 1.., 1..=1, |a| float(a, B::float_tanh, f64::tanh));
+    r.add("Tanh", 1.., 1..=1, |a| float(a, |x| B::activate(x, Activation::Tanh), f64::tanh));
     r.add("Sin", 7.., 1..=1, |a| float(a, B::float_sin, f64::sin));
     r.add("Cos", 7.., 1..=1, |a| float(a, B::float_cos, f64::cos));
     r.add("Tan", 7.., 1..=1, |a| float(a, B::float_tan, f64::tan));
@@ -27,7 +27,7 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
     r.add("Asinh", 9.., 1..=1, |a| float(a, B::float_asinh, f64::asinh));
     r.add("Acosh", 9.., 1..=1, |a| float(a, B::float_acosh, f64::acosh));
     r.add("Atanh", 9.., 1..=1, |a| float(a, B::float_atanh, f64::atanh));
-    r.add("Erf", 9.., 1..=1, |a| on_device(a, B::float_erf));
+    r.add("Erf", 9.., 1..=1, |a| on_device(a, |x| B::activate(x, Activation::Erf)));
     r.add("Neg", 1.., 1..=1, |a| any(a, B::float_neg, |x| -x, B::int_neg, i64::wrapping_neg));
     r.add("Abs", 1.., 1..=1, |a| any(a, B::float_abs, f64::abs, B::int_abs, i64::wrapping_abs));
     r.add("Sign", 9.., 1..=1, |a| any(a, B::float_sign, sign, B::int_sign, i64::signum));

@@ -3,7 +3,7 @@
 
 use ingle_types::{DType, Tensor};
 
-use super::pattern::with_constant;
+use super::pattern::{scalar, with_constant};
 use super::rewriter::Rewriter;
 use crate::graph::{Attribute, Node, ValueId};
 use crate::value::Host;
@@ -12,6 +12,9 @@ pub(super) fn run(graph: &mut Rewriter) {
     for at in graph.places() {
         while let Some(change) = graph.node(at).and_then(|node| before(graph, node)) {
             change.apply(graph, at);
+        }
+        if let Some(swap) = graph.node(at).and_then(|node| before_shift(graph, node)) {
+            swap.apply(graph, at);
         }
         if let Some(change) = graph.node(at).and_then(|node| behind(graph, node)) {
             change.apply(graph, at);
@@ -224,6 +227,49 @@ fn before(graph: &Rewriter, node: &Node) -> Option<Change> {
     product.change(x, affine.scales().then_some(scaled), &bias)
 }
 
+/// x * s + c before a convolution with padding becomes x + c / s, and s goes into
+/// the weights.
+struct Swap {
+    change: Change,
+    /// Where the sum is computed, and what it is now.
+    sum: (usize, Node),
+    shift: Tensor,
+}
+
+impl Swap {
+    fn apply(self, graph: &mut Rewriter, at: usize) {
+        let Self { mut change, sum: (place, mut sum), shift } = self;
+        let shift = graph.add_constant(format!("{} (shift)", sum.label.node), shift);
+        sum.inputs = vec![Some(change.x), Some(shift)];
+        let Some(moved) = sum.output() else { return };
+        change.x = moved;
+        graph.replace(place, sum);
+        change.apply(graph, at);
+    }
+}
+
+fn before_shift(graph: &Rewriter, node: &Node) -> Option<Swap> {
+    let (place, sum) = graph.maker(node.input(0)?)?;
+    let (scaled, shift) = with_constant(graph, sum.pair().filter(|_| sum.is_arithmetic("Add"))?)?;
+    let (x, scale) = with_constant(graph, graph.operands(scaled, "Mul")?)?;
+    let (scale, shift) = (scalar(graph, scale)?, scalar(graph, shift)?);
+    let alone = node.is("Conv") && graph.reads(sum.output()?) == 1;
+    // One number, without axes that x does not have.
+    let flat =
+        |id: Option<ValueId>| graph.constant(id?).is_none_or(|t| t.dims().len() <= 1).then_some(());
+    sum.inputs.iter().try_for_each(|&id| flat(id))?;
+    let moved = shift / scale;
+    if !alone || !moved.is_finite() || scale == 0.0 {
+        return None;
+    }
+    let product = Product::of(graph, node)?;
+    let weight = product.weights(|_, v| (f64::from(v) * scale) as f32)?;
+    let bias: Vec<f64> = (0..product.channels).map(|channel| product.bias_at(channel)).collect();
+    let change = product.change(x, Some(weight), &bias)?;
+    let shift = Tensor::from_slice(&[], &[moved as f32]).ok()?;
+    Some(Swap { change, sum: (place, sum.clone()), shift })
+}
+
 fn is_padded(node: &Node) -> bool {
     let placed = match node.attribute("auto_pad") {
         None => false,
@@ -370,6 +416,17 @@ mod tests {
         before("Add", 0, 1, &[3, 2, 1, 1]).becomes(&["Conv"]);
         before("Sub", 0, 2, &[4, 1, 2, 2]).becomes(&["Conv"]);
         before("Add", 1, 1, &[2, 2, 2, 2]).becomes(&["Add", "Conv"]);
+    }
+
+    #[test]
+    fn a_factor_passes_a_shift_that_has_to_stay() {
+        let sketch = Sketch::new(17).input("x", &[1, 2, 3, 3], counting(&[1, 2, 3, 3]));
+        let sketch = sketch.weight("w", counting(&[2, 2, 2, 2])).weight("s", f32s(&[1], &[0.5]));
+        let sketch = sketch.weight("c", f32s(&[1], &[3.])).node("Mul", &["s", "x"], "m");
+        let sketch = sketch.node("Add", &["m", "c"], "a").node("Conv", &["a", "w"], "y");
+        let padded = sketch.ints("pads", &[1; 4]).output("y");
+        padded.becomes(&["Add", "Conv"]);
+        padded.output("m").becomes(&["Mul", "Add", "Conv"]);
     }
 
     #[test]

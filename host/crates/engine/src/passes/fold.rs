@@ -56,19 +56,27 @@ fn evaluate<B: Kernels>(
             None => Some(None),
         })
         .collect();
-    let constants = constants?;
+    let outputs = compute(node, &constants?, registry, ctx)?;
+    let pairs = node.outputs.iter().zip(outputs);
+    Some(pairs.filter_map(|(id, tensor)| Some(((*id)?, tensor))).collect())
+}
+
+/// What a node makes of constants; `None` where it fails, or draws by lot.
+pub(super) fn compute<B: Kernels>(
+    node: &Node,
+    inputs: &[Option<&Tensor>],
+    registry: &Registry<B>,
+    ctx: &Context<B>,
+) -> Option<Vec<Tensor>> {
     let op = registry.build(node, ctx).ok().filter(|op| op.is_pure())?;
-    let upload = |tensor: Option<&Tensor>| tensor.map(|t| Value::from_tensor(ctx, t)).transpose();
-    let values = constants.into_iter().map(upload).collect::<Result<Vec<_>, OpError>>().ok()?;
+    let upload = |tensor: &Option<&Tensor>| tensor.map(|t| Value::from_tensor(ctx, t)).transpose();
+    let values = inputs.iter().map(upload).collect::<Result<Vec<_>, OpError>>().ok()?;
     ctx.step().ok()?;
-    let outputs = op.run(ctx, Inputs::new(values, node.inputs.len())).ok()?;
+    let outputs = op.run(ctx, Inputs::new(values, inputs.len())).ok()?;
     if outputs.len() < node.outputs.len() {
         return None;
     }
-    let pairs = node.outputs.iter().zip(outputs);
-    let read =
-        pairs.filter_map(|(id, value)| id.filter(|&id| graph.reads(id) > 0).zip(Some(value)));
-    read.map(|(id, value)| Some((id, value.to_tensor(ctx).ok()?))).collect()
+    outputs.iter().map(|value| value.to_tensor(ctx).ok()).collect()
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ mod activations;
 mod affine;
 mod convolutions;
 mod fold;
+mod layer_norm;
+mod lookups;
 mod merge;
 mod pattern;
+mod reshapes;
 mod rewriter;
 mod shapes;
 
@@ -47,7 +50,11 @@ pub(crate) fn optimize<B: Kernels>(
     fold::run(&mut graph, registry, ctx);
     merge::run(&mut graph);
     let shapes = Shapes::of(&graph, specs);
+    reshapes::run(&mut graph, &shapes);
+    merge::run(&mut graph);
     activations::run(&mut graph, &shapes);
+    layer_norm::run(&mut graph, &shapes);
+    lookups::run(&mut graph, &shapes, registry, ctx);
     affine::run(&mut graph);
     convolutions::run(&mut graph, &shapes);
     graph.finish()

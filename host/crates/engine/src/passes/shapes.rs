@@ -25,6 +25,8 @@ const MOST_AXES: usize = 64;
 /// The shapes of a graph's values, as far as they are known.
 pub(super) struct Shapes {
     shapes: Vec<Option<Dims>>,
+    /// The elements of values that hold sizes; `None` = not known.
+    lists: HashMap<ValueId, Vec<Option<Dim>>>,
     symbols: usize,
     /// What a window of this offset and stride makes of a symbol.
     strided: HashMap<(usize, i64, i64), Dim>,
@@ -34,7 +36,8 @@ impl Shapes {
     /// `specs` declare the graph's inputs; none, for a subgraph.
     pub(super) fn of(graph: &Rewriter, specs: &[TensorSpec]) -> Self {
         let shapes = vec![None; graph.values()];
-        let mut shapes = Self { shapes, symbols: 0, strided: HashMap::new() };
+        let (lists, strided) = (HashMap::new(), HashMap::new());
+        let mut shapes = Self { shapes, lists, symbols: 0, strided };
         for (&id, spec) in graph.inputs().iter().zip(specs) {
             let dims = spec.shape.as_ref().map(|dims| {
                 let dim = |dim: &Declared| match *dim {
@@ -48,8 +51,11 @@ impl Shapes {
         for at in graph.places() {
             let Some(node) = graph.node(at) else { continue };
             let dims = shapes.infer(graph, node);
-            if let Some(id) = node.output() {
-                shapes.set(id, dims);
+            let list = shapes.list_of(graph, node);
+            let Some(id) = node.output() else { continue };
+            shapes.set(id, dims);
+            if let Some(list) = list {
+                shapes.lists.insert(id, list);
             }
         }
         shapes
@@ -136,7 +142,7 @@ impl Shapes {
             }
             "Reshape" if node.opset() >= 5 => {
                 let zero = node.int("allowzero").unwrap_or(0) != 0;
-                match ints(1) {
+                match self.list(graph, node.input(1)?) {
                     Some(wanted) => Some(self.reshaped(dims(self, 0), &wanted, zero)),
                     // The shape's own shape tells the rank.
                     None => {
@@ -144,6 +150,13 @@ impl Shapes {
                         (rank <= MOST_AXES).then(|| self.behind(Vec::new(), rank))
                     }
                 }
+            }
+            "Expand" => {
+                let to = self.list(graph, node.input(1)?)?;
+                let to: Dims =
+                    to.into_iter().map(|dim| dim.unwrap_or_else(|| self.symbol())).collect();
+                let x = dims(self, 0)?;
+                self.broadcast(&x, &to)
             }
             "Flatten" => Some(vec![self.symbol(), self.symbol()]),
             "Unsqueeze" => {
@@ -299,18 +312,65 @@ impl Shapes {
         Some(out)
     }
 
-    fn reshaped(&mut self, x: Option<Dims>, wanted: &[i64], zero: bool) -> Dims {
+    fn reshaped(&mut self, x: Option<Dims>, wanted: &[Option<Dim>], zero: bool) -> Dims {
         let copied = |axis| x.as_ref().and_then(|x| x.get(axis).copied());
         let mut dims = Vec::with_capacity(wanted.len());
         for (axis, &size) in wanted.iter().enumerate() {
-            let dim = match usize::try_from(size) {
-                Ok(0) if !zero => copied(axis),
-                Ok(size) => Some(Dim::Known(size)),
-                Err(_) => None,
+            let dim = match size {
+                Some(Dim::Known(0)) if !zero => copied(axis),
+                size => size,
             };
             dims.push(dim.unwrap_or_else(|| self.symbol()));
         }
         dims
+    }
+
+    /// The elements of a value that holds sizes, negative ones left out.
+    pub(super) fn list(&self, graph: &Rewriter, id: ValueId) -> Option<Vec<Option<Dim>>> {
+        let Some(constant) = graph.constant(id) else { return self.lists.get(&id).cloned() };
+        let size = |value: i64| usize::try_from(value).ok().map(Dim::Known);
+        Some(integers(constant)?.into_iter().map(size).collect())
+    }
+
+    /// What a node of shape arithmetic computes.
+    fn list_of(&self, graph: &Rewriter, node: &Node) -> Option<Vec<Option<Dim>>> {
+        if !node.label.domain.is_empty() {
+            return None;
+        }
+        let first = node.input(0)?;
+        let ints = |index| integers(graph.constant(node.input(index)?)?);
+        match node.label.operator.as_str() {
+            "Shape" if node.attributes.is_empty() => {
+                Some(self.dims(graph, first)?.into_iter().map(Some).collect())
+            }
+            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.list(graph, first),
+            "Gather" if node.int("axis").unwrap_or(0) == 0 => {
+                let list = self.list(graph, first)?;
+                let pick = |&index: &i64| list.get(axis_at(index, list.len()).ok()?).copied();
+                ints(1)?.iter().map(pick).collect()
+            }
+            "Slice" if node.opset() >= 10 => {
+                let list = self.list(graph, first)?;
+                let (starts, ends) = (ints(1)?, ints(2)?);
+                let plain =
+                    (3..node.inputs.len()).all(|i| ints(i).is_some_and(|v| v == [i as i64 - 3]));
+                let (&[start], &[end]) = (starts.as_slice(), ends.as_slice()) else { return None };
+                let place = |at: i64| {
+                    let length = i64::try_from(list.len()).unwrap_or(i64::MAX);
+                    let at = if at < 0 { at.saturating_add(length) } else { at };
+                    usize::try_from(at.clamp(0, length)).ok()
+                };
+                Some(list.get(place(start)?..place(end)?).filter(|_| plain)?.to_vec())
+            }
+            "Concat" => {
+                let mut joined = Vec::new();
+                for id in &node.inputs {
+                    joined.extend(self.list(graph, (*id)?)?);
+                }
+                Some(joined).filter(|joined| joined.len() <= MOST_AXES)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -153,7 +153,7 @@ impl<B: Kernels> DeviceTensor<B> {
             return self;
         }
         let shape = bt::Shape::from(dims.to_vec());
-        by_kind!(self, t => B::float_reshape(t, shape), B::int_reshape(t, shape), B::bool_reshape(t, shape))
+        by_kind!(self, t => B::float_reshaped(t, shape), B::int_reshape(t, shape), B::bool_reshape(t, shape))
     }
 
     /// Ones are put in front of the dims, up to `rank`.
