@@ -15,7 +15,7 @@ pub struct OperatorInfo {
     pub versions: Vec<(i64, Option<i64>)>,
 }
 
-/// Every operator that is known, by domain and name. All devices know the same.
+/// Every operator that a model may have, by domain and name. All devices know the same.
 pub fn operators() -> Vec<OperatorInfo> {
     let registry = Registry::<burn_flex::Flex>::new();
     let info = |(&(domain, name), entries): (&(&'static str, &'static str), &Vec<_>)| {
@@ -23,7 +23,8 @@ pub fn operators() -> Vec<OperatorInfo> {
         versions.sort_unstable();
         OperatorInfo { domain, name, versions }
     };
-    let mut operators: Vec<_> = registry.entries.iter().map(info).collect();
+    let mut operators: Vec<_> =
+        registry.entries.iter().map(info).filter(|info| info.domain != super::INTERNAL).collect();
     operators.sort_unstable();
     operators
 }

@@ -5,7 +5,7 @@ use ingle_types::DType;
 
 use super::compare::on_hand;
 use super::tensor::narrow;
-use super::{Args, Built, Registry, op};
+use super::{Args, Built, INTERNAL, Registry, op};
 use crate::context::Context;
 use crate::dims::{axis_at, product, strides, to_ints};
 use crate::kernels::Kernels;
@@ -32,7 +32,7 @@ fn gather<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
 /// An operator that only the optimiser puts in: indices `[..., 1]` become rows
 /// `[..., columns]`. The table has a row more before the first and one behind the
 /// last, which all indices that are too small or too large find.
-pub(crate) const LOOK_UP: (&str, &str, i64) = ("ingle", "LookUp", 1);
+pub(crate) const LOOK_UP: (&str, &str, i64) = (INTERNAL, "LookUp", 1);
 
 fn look_up<B: Kernels>(_: &Args<'_, B>) -> Built<B> {
     op(|ctx, mut inputs| {

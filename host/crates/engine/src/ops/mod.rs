@@ -31,6 +31,7 @@ mod function;
 mod gather;
 mod generate;
 mod grid_sample;
+mod linear;
 mod linear_attention;
 mod matmul;
 mod microsoft;
@@ -79,12 +80,16 @@ use std::sync::Arc;
 pub(crate) use self::args::{Args, Subgraph};
 pub use self::catalogue::{OperatorInfo, operators};
 pub(crate) use self::gather::LOOK_UP;
+pub(crate) use self::linear::LINEAR;
 pub(crate) use self::ml::DOMAIN as ML_DOMAIN;
 use crate::context::Context;
 use crate::graph::{Attribute, Graph, Node};
 use crate::kernels::Kernels;
 use crate::value::Value;
 use crate::{BuildError, LoadError, NodeLabel, OpError};
+
+/// The domain of operators that only the optimiser puts in.
+const INTERNAL: &str = "ingle";
 
 /// The newest version of ONNX's own operators that is known.
 pub(crate) const NEWEST_OPSET: i64 = 27;
@@ -211,6 +216,7 @@ impl<B: Kernels> Registry<B> {
         generate::register(&mut registry);
         grid_sample::register(&mut registry);
         linear_attention::register(&mut registry);
+        linear::register(&mut registry);
         matmul::register(&mut registry);
         microsoft::register(&mut registry);
         microsoft_attention::register(&mut registry);
@@ -297,7 +303,7 @@ impl<B: Kernels> Registry<B> {
 
     fn collect_unknown(&self, graph: &Graph, unknown: &mut Vec<Arc<NodeLabel>>) {
         for node in &graph.nodes {
-            if self.find(&node.label).is_none() {
+            if self.find(&node.label).is_none() || node.label.domain == INTERNAL {
                 unknown.push(node.label.clone());
             }
             for (_, attribute) in &node.attributes {

@@ -12,6 +12,7 @@ mod affine;
 mod convolutions;
 mod fold;
 mod layer_norm;
+mod linear;
 mod lookups;
 mod merge;
 mod pattern;
@@ -56,6 +57,7 @@ pub(crate) fn optimize<B: Kernels>(
     layer_norm::run(&mut graph, &shapes);
     lookups::run(&mut graph, &shapes, registry, ctx);
     affine::run(&mut graph);
+    linear::run(&mut graph, &shapes);
     convolutions::run(&mut graph, &shapes);
     graph.finish()
 }

@@ -172,6 +172,17 @@ impl Shapes {
                 *first.get_mut(axis)? = sum.map_or_else(|| self.symbol(), Dim::Known);
                 Some(first)
             }
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+                let axes = node.ints("axes").map(<[i64]>::to_vec).or_else(|| ints(1))?;
+                let x = dims(self, 0)?;
+                let places = crate::dims::axes_at(&axes, x.len()).ok()?;
+                let kept = node.int("keepdims") != Some(0);
+                let reduced = x.into_iter().enumerate().filter_map(|(axis, dim)| {
+                    let gone = places.contains(&axis);
+                    if gone { kept.then_some(Dim::Known(1)) } else { Some(dim) }
+                });
+                Some(reduced.collect()).filter(|_| !axes.is_empty())
+            }
             "Squeeze" => {
                 let axes = node.ints("axes").map(<[i64]>::to_vec).or_else(|| ints(1))?;
                 let x = dims(self, 0)?;

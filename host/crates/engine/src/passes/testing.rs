@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn_flex::{Flex, FlexDevice};
-use ingle_types::{DType, Limits, Tensor, TensorMap};
+use ingle_types::{Code, DType, Limits, Tensor, TensorMap};
 use prost::Message;
 
 use super::optimize;
@@ -15,7 +15,7 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto};
 use crate::signature::signature_of;
 use crate::testing::{info, initializer, model, node};
-use crate::{DeviceChoice, Engine, NoExternalData, Optimize};
+use crate::{DeviceChoice, Engine, NoExternalData, Optimize, RunError};
 
 /// A graph that is written down node by node, and a request to it.
 #[derive(Clone)]
@@ -78,17 +78,28 @@ impl Sketch {
         self
     }
 
+    fn run(&self, level: Optimize) -> Result<TensorMap, RunError> {
+        let proto = model(self.graph.clone(), self.opset).encode_to_vec();
+        let engine = Engine::new(DeviceChoice::Cpu).unwrap().with_optimize(level);
+        let program = engine.load(&proto, &NoExternalData, &Limits::default()).unwrap();
+        program.run(&self.request, &[])
+    }
+
+    /// Checks which operators are left, and that they refuse the request as all did.
+    #[track_caller]
+    pub(crate) fn fails_as(&self, operators: &[&str]) {
+        assert_eq!(operators_of(&optimized(self)), operators);
+        for level in [Optimize::On, Optimize::Off] {
+            assert_eq!(self.run(level).unwrap_err().code(), Code::InvalidArgument, "{level:?}");
+        }
+    }
+
     /// Checks which operators are left, and that they answer as all did.
     #[track_caller]
     pub(crate) fn becomes(&self, operators: &[&str]) {
         assert_eq!(operators_of(&optimized(self)), operators);
-        let proto = model(self.graph.clone(), self.opset).encode_to_vec();
-        let answer = |level| {
-            let engine = Engine::new(DeviceChoice::Cpu).unwrap().with_optimize(level);
-            let program = engine.load(&proto, &NoExternalData, &Limits::default()).unwrap();
-            program.run(&self.request, &[]).unwrap()
-        };
-        let (given, wanted) = (answer(Optimize::On), answer(Optimize::Off));
+        let (given, wanted) = (self.run(Optimize::On), self.run(Optimize::Off));
+        let (given, wanted) = (given.unwrap(), wanted.unwrap());
         for (name, wanted) in &wanted {
             let given = &given[name];
             assert_eq!(given.dims(), wanted.dims(), "{name}");

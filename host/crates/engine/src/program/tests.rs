@@ -327,6 +327,16 @@ fn tensors_that_are_alive_together_are_bounded() {
 }
 
 #[test]
+fn operators_of_the_optimiser_are_not_for_models() {
+    let mut graph = addition();
+    graph.node = vec![node("Linear", &["x", "w"], &["y"])];
+    graph.node[0].domain = "ingle".into();
+    let mut model = model(graph, 17);
+    model.opset_import.push(OperatorSetIdProto { domain: "ingle".into(), version: 1 });
+    assert!(matches!(load(&model).unwrap_err(), LoadError::Operators { .. }));
+}
+
+#[test]
 fn constants_computed_at_load_are_bounded() {
     let graph = GraphProto {
         node: vec![node("ConstantOfShape", &["shape"], &["y"])],
