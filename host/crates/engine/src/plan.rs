@@ -116,7 +116,8 @@ impl<B: Kernels> Plan<B> {
         let read = |(i, source): (usize, &Source)| match source {
             _ if !wanted(i) => None,
             Source::Constant(index) => self.constants.get(*index).cloned(),
-            Source::Value { id, .. } => memory.get(*id),
+            Source::Value { id, last: true } => memory.take(*id),
+            Source::Value { id, last: false } => memory.get(*id),
         };
         Ok(self.outputs.iter().enumerate().map(read).collect())
     }
@@ -322,7 +323,9 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             Sources { known, constants: Vec::new(), places: Vec::new(), used: Vec::new() };
         sources.places.resize(graph.values.len(), None);
         sources.used.resize(graph.values.len(), false);
-        let outputs: Vec<Source> = graph.outputs.iter().map(|&id| sources.of(id)).collect();
+        // Backwards too: the last that asks for a value gets it.
+        let mut outputs: Vec<_> = graph.outputs.iter().rev().map(|&id| sources.of(id)).collect();
+        outputs.reverse();
         let mut compiled: Vec<Step<B>> = Vec::with_capacity(steps.len());
         let mut held = 0usize;
         for (op, node) in steps.into_iter().rev() {

@@ -263,7 +263,7 @@ impl<B: Kernels> Compiled<B> {
                 reason,
             },
         )?;
-        Ok(outputs.into_iter().map(|v| v.map(|v| v.to_tensor(ctx))).collect())
+        Ok(outputs.into_iter().map(|v| v.map(|v| v.into_tensor(ctx))).collect())
     }
 }
 

@@ -140,16 +140,28 @@ impl<B: Kernels> DeviceTensor<B> {
     }
 
     pub(crate) fn dims(&self) -> Vec<usize> {
+        self.shape().to_vec()
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.shape().num_dims()
+    }
+
+    pub(crate) fn elements(&self) -> usize {
+        self.shape().num_elements()
+    }
+
+    fn shape(&self) -> bt::Shape {
         match self {
-            Self::Float(t) => t.shape().to_vec(),
-            Self::Int(t) => t.shape().to_vec(),
-            Self::Bool(t) => t.shape().to_vec(),
+            Self::Float(t) => t.shape(),
+            Self::Int(t) => t.shape(),
+            Self::Bool(t) => t.shape(),
         }
     }
 
     /// `dims` must have as many elements.
     pub(crate) fn reshape(self, dims: &[usize]) -> Self {
-        if self.dims() == dims {
+        if self.shape().as_slice() == dims {
             return self;
         }
         let shape = bt::Shape::from(dims.to_vec());

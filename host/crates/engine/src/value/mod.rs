@@ -105,6 +105,14 @@ impl<B: Kernels> Value<B> {
         DeviceTensor::upload(ctx, tensor).map(Self::Device)
     }
 
+    /// As [`Value::to_tensor`], without a copy where nothing else reads the value.
+    pub(crate) fn into_tensor(self, ctx: &Context<B>) -> Result<Tensor, OpError> {
+        match self {
+            Self::Device(tensor) => tensor.download(ctx),
+            value => value.to_tensor(ctx),
+        }
+    }
+
     pub(crate) fn to_tensor(&self, ctx: &Context<B>) -> Result<Tensor, OpError> {
         match self {
             Self::Host(value) => value
@@ -142,11 +150,17 @@ impl<B: Kernels> Value<B> {
     }
 
     pub(crate) fn rank(&self) -> usize {
-        self.dims().len()
+        match self {
+            Self::Device(tensor) => tensor.rank(),
+            _ => self.dims().len(),
+        }
     }
 
     pub(crate) fn elements(&self) -> usize {
-        self.dims().iter().product()
+        match self {
+            Self::Device(tensor) => tensor.elements(),
+            _ => self.dims().iter().product(),
+        }
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -257,7 +271,7 @@ impl<B: Kernels> Value<B> {
     /// Scalars are rare on a device, as operators compute with them on the host.
     pub(crate) fn settled(self, ctx: &Context<B>) -> Result<Self, OpError> {
         match &self {
-            Self::Device(tensor) if tensor.dims().is_empty() => self.to_host(ctx).map(Into::into),
+            Self::Device(tensor) if tensor.rank() == 0 => self.to_host(ctx).map(Into::into),
             _ => Ok(self),
         }
     }
