@@ -159,7 +159,7 @@ fn composed_weights<B: Kernels>(
         Some(bias) => B::biased(scores, bias),
         None => scores,
     };
-    B::softmax(scores, 3)
+    B::softmax_along(scores, 3)
 }
 
 /// A window along one axis of a convolution. There are `begin` zeros before the

@@ -2,8 +2,8 @@
 
 use super::conv::{check_dtypes, fused_activation};
 use super::elementwise::{add, apply};
-use super::matmul::matmul;
-use super::{Args, Built, INTERNAL, Inputs, Op, Registry};
+use super::matmul::{Weights, matmul};
+use super::{Args, Built, INTERNAL, Inputs, Op, Prepared, Registry};
 use crate::OpError;
 use crate::context::Context;
 use crate::kernels::{Activation, Kernels};
@@ -53,5 +53,18 @@ impl<B: Kernels> Op<B> for Linear {
         let dims = sum.dims();
         let answer = B::activate(sum.into_float(ctx, "the answer")?, activation);
         Ok(vec![DeviceTensor::<B>::Float(answer).reshape(&dims).into()])
+    }
+
+    fn bind(&self, ctx: &Context<B>, constants: &[Option<Value<B>>]) -> Option<Prepared<B>> {
+        let (weights, bytes) = Weights::of(ctx, constants.get(1)?.clone()?, false)?;
+        let activation = self.activation;
+        let run = move |ctx: &Context<B>, mut inputs: Inputs<B>| {
+            let (x, bias) = (inputs.take(0)?, inputs.take_opt(2));
+            if let Some(bias) = bias.as_ref().filter(|bias| bias.dims() != [weights.columns()]) {
+                return Err(OpError::Dims { what: "the bias", dims: bias.dims() });
+            }
+            Ok(vec![weights.product(ctx, x, bias, activation)?])
+        };
+        Some(Prepared { op: Box::new(run), holds: vec![1], bytes })
     }
 }

@@ -8,7 +8,7 @@ use super::{Args, Built, Inputs, Op, Prepared, Registry};
 use crate::OpError;
 use crate::context::Context;
 use crate::dims::{broadcast, with_rank};
-use crate::kernels::Kernels;
+use crate::kernels::{Activation, Kernels};
 use crate::value::{DeviceTensor, Host, Value, is_float};
 
 pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
@@ -26,14 +26,14 @@ impl<B: Kernels> Op<B> for MatMul {
     fn bind(&self, ctx: &Context<B>, constants: &[Option<Value<B>>]) -> Option<Prepared<B>> {
         let (weights, bytes) = Weights::of(ctx, constants.get(1)?.clone()?, false)?;
         let run = move |ctx: &Context<B>, mut inputs: Inputs<B>| {
-            Ok(vec![weights.product(ctx, inputs.take(0)?, None)?])
+            Ok(vec![weights.product(ctx, inputs.take(0)?, None, None)?])
         };
         Some(Prepared { op: Box::new(run), holds: vec![1], bytes })
     }
 }
 
 /// A constant matrix on the right.
-struct Weights<B: Kernels> {
+pub(super) struct Weights<B: Kernels> {
     packed: B::MatrixWeights,
     dims: [usize; 2],
     dtype: DType,
@@ -42,7 +42,7 @@ struct Weights<B: Kernels> {
 impl<B: Kernels> Weights<B> {
     /// Also says how many bytes they take. What is wrong with them is said when
     /// they are used.
-    fn of(ctx: &Context<B>, value: Value<B>, turned: bool) -> Option<(Self, usize)> {
+    pub(super) fn of(ctx: &Context<B>, value: Value<B>, turned: bool) -> Option<(Self, usize)> {
         let (dtype, dims) = (value.dtype(), value.dims());
         let &[depth, columns] = dims.as_slice() else { return None };
         let dims = if turned { [columns, depth] } else { [depth, columns] };
@@ -54,12 +54,17 @@ impl<B: Kernels> Weights<B> {
         Some((Self { packed, dims, dtype }, bytes))
     }
 
+    pub(super) fn columns(&self) -> usize {
+        self.dims[1]
+    }
+
     /// The product of the last axis of `x`; `bias` has one number for each column.
-    fn product(
+    pub(super) fn product(
         &self,
         ctx: &Context<B>,
         x: Value<B>,
         bias: Option<Value<B>>,
+        activation: Option<Activation>,
     ) -> Result<Value<B>, OpError> {
         let (dims, dtype) = (x.dims(), x.dtype());
         let fail = |what| OpError::Mismatch { what, left: dims.clone(), right: self.dims.to_vec() };
@@ -82,7 +87,7 @@ impl<B: Kernels> Weights<B> {
         }
         let x = x.reshape(vec![rows.iter().product(), depth]).into_float(ctx, "an operand")?;
         let bias = bias.map(|bias| bias.into_float(ctx, "the bias")).transpose()?;
-        let product = B::matmul_packed(x, &self.packed, bias, None);
+        let product = B::matmul_packed(x, &self.packed, bias, activation);
         Ok(DeviceTensor::<B>::Float(product).reshape(&out).into())
     }
 }
@@ -217,9 +222,9 @@ impl Gemm {
         match inputs.take_opt(2) {
             Some(c) if self.alpha == 1.0 && of_columns(&c) => {
                 let c = scaled(ctx, c.reshape(vec![columns]), self.beta)?;
-                Ok(vec![weights.product(ctx, a, Some(c))?])
+                Ok(vec![weights.product(ctx, a, Some(c), None)?])
             }
-            c => self.finish(ctx, weights.product(ctx, a, None)?, c),
+            c => self.finish(ctx, weights.product(ctx, a, None, None)?, c),
         }
     }
 }

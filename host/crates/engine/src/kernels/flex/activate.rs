@@ -69,6 +69,11 @@ pub(super) fn activate(activation: Activation, values: &mut [f32]) {
         Activation::Gelu => {
             each(values, |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)));
         }
+        Activation::GeluTanh => {
+            each(values, |x| 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))));
+        }
+        Activation::Erf => each(values, erf),
+        Activation::Exp => each(values, super::elementwise::exp),
     }
 }
 
@@ -187,6 +192,9 @@ mod tests {
             Activation::HardSwish,
             Activation::Swish { alpha: 1.0 },
             Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Erf,
+            Activation::Exp,
         ];
         for activation in all {
             let mut values = [f32::NAN];

@@ -2,7 +2,9 @@
 
 mod activate;
 mod conv;
+mod copy;
 mod depthwise;
+mod elementwise;
 mod gemm;
 mod int;
 mod lines;
@@ -13,8 +15,8 @@ mod pool;
 mod product;
 mod simd;
 
-use burn::tensor::ops::{FloatTensorOps, ModuleOps};
-use burn::tensor::{DType, IntDType, TensorData};
+use burn::tensor::ops::{ActivationOps, FloatTensorOps, ModuleOps};
+use burn::tensor::{DType, IntDType, Shape, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
 use super::{Activation, ConvAxis, ConvTail, IntBinary, Kernels, Quantizer, Window2d};
@@ -103,6 +105,26 @@ impl Kernels for Flex {
 
     fn full_floats() -> bool {
         true
+    }
+
+    fn activate(x: FlexTensor, activation: Activation) -> FlexTensor {
+        elementwise::apply(x, activation).unwrap_or_else(|x| activation.apply::<Self>(x))
+    }
+
+    fn softmax_along(x: FlexTensor, axis: usize) -> FlexTensor {
+        let behind = x.layout().shape().as_slice().get(axis + 1..).unwrap_or_default();
+        let row = x.layout().shape().as_slice().get(axis).copied().unwrap_or_default();
+        if behind.iter().any(|&size| size != 1) {
+            return Self::softmax(x, axis);
+        }
+        elementwise::softmax(x, row).unwrap_or_else(|x| Self::softmax(x, axis))
+    }
+
+    fn float_reshaped(x: FlexTensor, dims: Shape) -> FlexTensor {
+        match x.layout().reshape(dims.clone()) {
+            Some(_) => Self::float_reshape(x, dims),
+            None => Self::float_reshape(copy::contiguous(&x), dims),
+        }
     }
 
     fn int_binary(operation: IntBinary, left: FlexTensor, right: FlexTensor) -> FlexTensor {
