@@ -14,13 +14,18 @@ import onnxruntime
 from onnx import numpy_helper
 
 
-def read_inputs(folder, names, batch):
+def read_inputs(folder, infos, batch):
+    """A batch is the first entry along the first dimension of no fixed size, repeated."""
     tensors = {}
-    for index, name in enumerate(names):
+    for index, info in enumerate(infos):
         path = folder / "test_data_set_0" / f"input_{index}.pb"
         array = numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
-        repeated = array.ndim > 0 and batch > 1
-        tensors[name] = np.concatenate([array[:1]] * batch) if repeated else array
+        free = [axis for axis, size in enumerate(info.shape) if not isinstance(size, int)]
+        if batch > 1 and free:
+            array = np.repeat(np.take(array, [0], axis=free[0]), batch, axis=free[0])
+        tensors[info.name] = np.ascontiguousarray(array)
+    if batch > 1 and not any(a.ndim and batch in a.shape for a in tensors.values()):
+        raise ValueError("its batch size is fixed")
     return tensors
 
 
@@ -31,7 +36,7 @@ def load(folder, batch, threads):
     options.log_severity_level = 4
     path = str(Path(folder) / "model.onnx")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs = read_inputs(Path(folder), [i.name for i in session.get_inputs()], batch)
+    inputs = read_inputs(Path(folder), session.get_inputs(), batch)
     session.run(None, inputs)
     return session, inputs
 

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ingle_engine::{DeviceChoice, Engine, NoExternalData, Program};
-use ingle_types::{Limits, Tensor, TensorMap};
+use ingle_types::{Dim, Limits, Shape, Tensor, TensorMap, TensorSpec};
 
 const THREADS: usize = 2;
 const BATCHES: [usize; 2] = [1, 8];
 /// Turns of each side; the median of their ratios counts.
-const TURNS: usize = 11;
+const TURNS: usize = 9;
 /// How long a side's turn takes.
 const TURN: Duration = Duration::from_millis(120);
 /// Threads that wait by spinning would slow the other side's turn.
@@ -96,7 +96,7 @@ impl Ours {
                 let path = folder.join(format!("test_data_set_0/input_{i}.pb"));
                 let file = Bytes::from(fs::read(path).unwrap());
                 let tensor = ingle_engine::read_tensor(&file, &Limits::default()).unwrap();
-                (spec.name.clone(), repeated(&tensor, batch))
+                (spec.name.clone(), repeated(&tensor, spec, batch))
             })
             .collect();
         Ok(Self { program, inputs })
@@ -111,12 +111,17 @@ impl Ours {
     }
 }
 
-fn repeated(tensor: &Tensor, batch: usize) -> Tensor {
-    if batch == 1 || tensor.dims().is_empty() {
-        return tensor.clone();
-    }
-    let row = tensor.rows(0, 1).unwrap();
-    Tensor::concat(&vec![row; batch]).unwrap()
+/// A batch is the first entry along the first dimension of no fixed size, repeated.
+fn repeated(tensor: &Tensor, spec: &TensorSpec, batch: usize) -> Tensor {
+    let free = spec.shape.iter().flatten().position(|dim| *dim == Dim::Any);
+    let (Some(axis), true) = (free, batch > 1) else { return tensor.clone() };
+    let mut dims = tensor.dims().to_vec();
+    let entry: usize = dims[axis + 1..].iter().product();
+    let entry = entry * tensor.dtype().size_bytes().unwrap();
+    let rows = tensor.bytes().unwrap().chunks_exact(dims[axis] * entry);
+    let bytes: Vec<u8> = rows.flat_map(|row| row[..entry].repeat(batch)).collect();
+    dims[axis] = batch;
+    Tensor::dense(tensor.dtype(), Shape::new(dims).unwrap(), bytes).unwrap()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
