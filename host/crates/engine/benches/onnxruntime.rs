@@ -38,7 +38,7 @@ struct Rival {
 
 impl Rival {
     fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/onnxruntime.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/rival.py");
         let mut child = Command::new(root().join("target/venv/bin/python"))
             .arg(script)
             .stdin(Stdio::piped())

@@ -95,7 +95,7 @@ impl<B: Kernels> Context<B> {
             DType::F64 => bt::DType::F64,
             DType::Bytes => return Err(OpError::DeviceDType { dtype }),
         };
-        if B::supports_dtype(&self.device, stored) {
+        if B::computes(&self.device, stored) {
             Ok(stored)
         } else {
             Err(OpError::DeviceDType { dtype })

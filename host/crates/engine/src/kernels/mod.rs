@@ -9,7 +9,7 @@ mod quantize;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{BoolStore, IntDType, Shape, TensorMetadata, get_device_settings};
+use burn::tensor::{BoolStore, DType, IntDType, Shape, TensorMetadata, get_device_settings};
 
 pub(crate) use self::activation::Activation;
 pub(crate) use self::ints::IntBinary;
@@ -22,6 +22,11 @@ pub(crate) trait Kernels: Backend {
 
     /// A matrix on the right of products in the order in which their kernel reads it.
     type MatrixWeights: Send + Sync + 'static;
+
+    /// Whether the device computes with a dtype, and computes it right.
+    fn computes(device: &Self::Device, dtype: DType) -> bool {
+        Self::supports_dtype(device, dtype)
+    }
 
     /// The largest tensor that the device can hold, in bytes.
     fn max_tensor_bytes(_: &Self::Device) -> usize {
@@ -210,6 +215,12 @@ impl Kernels for burn::backend::Cuda {
 
 #[cfg(feature = "vulkan")]
 impl Kernels for burn::backend::Vulkan {
+    /// Vulkan's shaders add and multiply 64-bit floats, but know neither their
+    /// powers nor their logarithms: the answers would be wrong, not refused.
+    fn computes(device: &Self::Device, dtype: DType) -> bool {
+        dtype != DType::F64 && Self::supports_dtype(device, dtype)
+    }
+
     type ConvWeights = std::convert::Infallible;
     type MatrixWeights = std::convert::Infallible;
 
