@@ -15,7 +15,7 @@ pub(crate) fn estimate(
         "Conv" | "FusedConv" | "ConvInteger" => made.saturating_mul(per_output(input(1))),
         "QLinearConv" => made.saturating_mul(per_output(input(3))),
         "ConvTranspose" => elements(input(0)).saturating_mul(per_output(input(1))),
-        "MatMul" | "MatMulInteger" | "QLinearMatMul" | "FusedMatMul" => {
+        "MatMul" | "MatMulInteger" | "QLinearMatMul" | "FusedMatMul" | "Linear" => {
             made.saturating_mul(last(input(0)))
         }
         "Gemm" | "FusedGemm" => {

@@ -43,7 +43,7 @@ pub struct StepTensor {
 }
 
 impl StepTensor {
-    fn of<B: Kernels>(value: &Value<B>) -> Self {
+    pub(crate) fn of<B: Kernels>(value: &Value<B>) -> Self {
         Self { dtype: value.dtype(), dims: value.dims() }
     }
 
@@ -61,15 +61,21 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// The first `own` inputs are the node's; `live_bytes` is what the run's values take.
+    /// `held` are inputs that the operator has already; `live_bytes` is what the run's
+    /// values take.
     pub(crate) fn start<B: Kernels>(
         observer: &'a dyn Observer,
         inputs: &[Option<Value<B>>],
-        own: usize,
+        held: &[(usize, StepTensor)],
         live_bytes: usize,
     ) -> Self {
-        let inputs =
-            inputs.iter().take(own).map(|input| input.as_ref().map(StepTensor::of)).collect();
+        let mut inputs: Vec<_> =
+            inputs.iter().map(|input| input.as_ref().map(StepTensor::of)).collect();
+        for (index, tensor) in held {
+            if let Some(input) = inputs.get_mut(*index) {
+                *input = Some(tensor.clone());
+            }
+        }
         Self { observer, inputs, live_bytes, start: Instant::now() }
     }
 
@@ -153,5 +159,28 @@ mod tests {
         // `a`, `c` and `x`.
         assert_eq!((abs.flops, abs.live_bytes), (6, 24 + 1 + 24));
         assert!(choice.start <= neg.start && neg.end <= choice.end);
+    }
+
+    #[test]
+    fn weights_that_the_operator_keeps_are_counted() {
+        for (operator, dims) in [("Conv", &[4, 3, 1, 1][..]), ("MatMul", &[5, 4])] {
+            let weight = crate::testing::counting(dims);
+            let graph = GraphProto {
+                node: vec![node(operator, &["x", "w"], &["y"])],
+                input: vec![info("x", DType::F32, None)],
+                output: vec![info("y", DType::F32, None)],
+                initializer: vec![crate::testing::initializer("w", &weight)],
+                ..GraphProto::default()
+            };
+            let request = [("x".to_owned(), f32s(&[1, 3, 2, 5], &[1.; 30]))].into();
+            let steps = Arc::new(Steps::default());
+            load(&model(graph, 17)).unwrap().run_watched(&request, steps.clone()).unwrap();
+            let steps = steps.0.lock().unwrap();
+            let [step] = &steps[..] else { panic!("one step") };
+            let weight = step.inputs[1].as_ref().unwrap();
+            assert_eq!(weight.dims, dims, "{operator}");
+            let depth: u64 = if operator == "Conv" { 3 } else { 5 };
+            assert_eq!(step.flops, 2 * depth * step.outputs[0].elements(), "{operator}");
+        }
     }
 }

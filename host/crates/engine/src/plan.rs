@@ -8,7 +8,7 @@ use ingle_types::Code;
 use crate::context::Context;
 use crate::graph::{Graph, Node, ValueId};
 use crate::kernels::Kernels;
-use crate::observe::Watch;
+use crate::observe::{StepTensor, Watch};
 use crate::ops::{Inputs, Op, Registry};
 use crate::value::Value;
 use crate::{LoadError, NodeLabel, OpError};
@@ -34,6 +34,8 @@ struct Step<B: Kernels> {
     inputs: Vec<Option<Source>>,
     /// How many of `inputs` the node names itself; captured values follow.
     own: usize,
+    /// Inputs that the operator keeps in a form of its own, for those who watch.
+    held: Vec<(usize, StepTensor)>,
     /// `None` where nothing reads the output.
     outputs: Vec<Option<ValueId>>,
 }
@@ -137,7 +139,8 @@ impl<B: Kernels> Plan<B> {
             Some(Source::Value { id, last: false }) => memory.get(id),
         };
         let inputs: Vec<_> = step.inputs.iter().map(read).collect();
-        let watch = ctx.observer().map(|by| Watch::start(by, &inputs, step.own, live));
+        let own = inputs.get(..step.own).unwrap_or_default();
+        let watch = ctx.observer().map(|by| Watch::start(by, own, &step.held, live));
         let outputs = compute(&*step.op, ctx, Inputs::new(inputs, step.own))?;
         if let Some(watch) = watch {
             watch.end(ctx, &step.label, &outputs)?;
@@ -339,11 +342,14 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             let constants: Vec<_> =
                 node.inputs.iter().map(|id| id.and_then(|id| sources.constant(id))).collect();
             let mut reads = node.inputs.clone();
+            let mut holds = Vec::new();
             let op = match op.bind(ctx, &constants) {
                 Some(bound) => {
                     held = held.saturating_add(bound.bytes);
                     for input in bound.holds {
                         reads.get_mut(input).map(Option::take);
+                        let value = constants.get(input).and_then(Option::as_ref);
+                        holds.extend(value.map(|value| (input, StepTensor::of(value))));
                     }
                     bound.op
                 }
@@ -354,7 +360,7 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             let mut inputs: Vec<_> = reads.map(|id| id.map(|id| sources.of(id))).collect();
             inputs.reverse();
             let (label, own) = (node.label.clone(), node.inputs.len());
-            compiled.push(Step { op, label, inputs, own, outputs });
+            compiled.push(Step { op, label, inputs, own, held: holds, outputs });
         }
         compiled.reverse();
         let constants = sources.constants;
