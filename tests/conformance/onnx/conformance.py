@@ -6,9 +6,8 @@
 The tests are those of the onnx package; groups.tsv says which group each is in:
 A float32, int64 and bool; B with int32 too; C with any other integer, float16 or float64.
 
-expected/DEVICE.txt   the tests that must pass; fewer are an error, and more are too, so that the
-                      counts in the docs stay true. --update writes it and the page of the docs,
-                      docs/reference/conformance.md.
+expected/DEVICE.txt   the tests that must pass: fewer are an error, more are told. --update writes it
+                      and the page of the docs, docs/reference/conformance.md.
 --like DEVICE         hold it to another device's list, of which it must pass what that passes.
 --sample              only the tests of sample.txt: for a device that is slow.
 """
@@ -54,11 +53,10 @@ def check(passed, expected):
     lost, new = sorted(expected - passed), sorted(passed - expected)
     for name in lost:
         print(f"no longer passes: {name}")
+    # Another processor may round one of these the other way, so they are no error.
     for name in new:
-        print(f"passes and is not in the list: {name}")
-    if lost or new:
-        print("a change for the better is committed with --update")
-    return not lost and not new
+        print(f"passes and is not in the list: {name} (to list it: --update)")
+    return not lost
 
 
 def counts(outcomes, group_of):
@@ -131,7 +129,7 @@ def write_page(results, group_of):
         "    target/venv/bin/python tests/conformance/onnx/conformance.py --update --device vulkan",
         "",
         "after `tests/setup` and `cargo build --release` (for Vulkan with `--features vulkan`). The tests",
-        "compare every run with these counts.",
+        "fail where one that is counted here no longer passes.",
         "",
     ]
     cpu = results.get("cpu")
