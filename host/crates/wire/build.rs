@@ -5,23 +5,28 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../proto");
-
 const ROOTS: [&str; 2] = [
     "tensorflow_serving/apis/prediction_service.proto",
     "tensorflow_serving/apis/model_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let descriptors = protox::compile(ROOTS, [PROTO])?;
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    // Asked at run time: a checkout that was moved keeps this program, and its old path with it.
+    let proto = folder("CARGO_MANIFEST_DIR")?.join("../../../proto");
+    let descriptors = protox::compile(ROOTS, [&proto])?;
+    let out = folder("OUT_DIR")?;
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_server(false)
         .btree_map(".")
         .bytes(".")
         .compile_fds(descriptors)?;
-    println!("cargo:rerun-if-changed={PROTO}/tensorflow");
-    println!("cargo:rerun-if-changed={PROTO}/tensorflow_serving");
+    for watched in ["tensorflow", "tensorflow_serving"] {
+        println!("cargo:rerun-if-changed={}", proto.join(watched).display());
+    }
     Ok(())
+}
+
+fn folder(variable: &str) -> Result<PathBuf, String> {
+    env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("{variable} is not set"))
 }
