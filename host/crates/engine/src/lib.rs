@@ -1,9 +1,9 @@
 //! Runs ONNX models with Burn: a file becomes a graph, the graph a [`Program`]
 //! on the [`Device`] that was chosen at run time.
 //!
-//! This crate reads no files, knows no protocol and starts no threads of its own:
-//! the model's bytes come from the caller, and [`Program::run`] computes on the
-//! thread that calls it. Read [`Engine`] and [`Program`] first, then
+//! This crate reads no files and knows no protocol: the model's bytes come from the
+//! caller, and [`Program::run`] computes on the thread that calls it, which the
+//! threads of the kernels help on the CPU. Read [`Engine`] and [`Program`] first, then
 //! `ops/mod.rs`, which says how an operator is added.
 //!
 //! ```
@@ -14,8 +14,9 @@
 //! assert!(refused.is_err());
 //! # Ok::<(), ingle_engine::DeviceError>(())
 //! ```
-// Asking for a CUDA driver is the one thing that needs it; see `probe`.
-#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
+// Two modules are unsafe, each with its reason: `probe` asks for a CUDA driver, and
+// `kernels::flex::team` lends the caller's work to other threads.
+#![deny(unsafe_code)]
 
 mod context;
 mod describe;

@@ -33,10 +33,10 @@ pub(crate) trait Kernels: Backend {
         usize::MAX
     }
 
-    /// The largest entry of each window of `[batch, channels, height, width]`.
-    fn max_pool(x: FloatTensor<Self>, window: Window2d) -> FloatTensor<Self> {
-        let Window2d { kernel, stride, padding, dilation } = window;
-        Self::max_pool2d(x, kernel, stride, padding, dilation, false)
+    /// What each window of `[batch, channels, size...]` is pooled to. `None` where
+    /// Burn's own kernels do it. No dimension of the answer is zero.
+    fn pool(_: &FloatTensor<Self>, _: &[ConvAxis], _: Pooling) -> Option<FloatTensor<Self>> {
+        None
     }
 
     /// Reorders weights `[maps, depth, kernel...]`, and says how many bytes they
@@ -46,14 +46,15 @@ pub(crate) trait Kernels: Backend {
     }
 
     /// A convolution of `x`, `[batch, channels, size...]`, with packed weights.
-    /// The channels fit the weights, and no dimension of the answer is zero.
+    /// The channels fit the weights, and no dimension of the answer is zero. `None`
+    /// where the windows reach so far that their padding would fill the memory.
     fn conv_packed(
-        x: FloatTensor<Self>,
+        _: FloatTensor<Self>,
         _: &Self::ConvWeights,
         _axes: &[ConvAxis],
         _: ConvTail<Self>,
-    ) -> FloatTensor<Self> {
-        x
+    ) -> Option<FloatTensor<Self>> {
+        None
     }
 
     /// `softmax(scores * scale + bias)` over the last axis of
@@ -167,7 +168,7 @@ fn composed_weights<B: Kernels>(
     B::softmax_along(scores, 3)
 }
 
-/// A window along one axis of a convolution. There are `begin` zeros before the
+/// A window along one axis of a convolution or a pooling. There are `begin` zeros before the
 /// axis, and as many behind it as the last of `out` windows needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ConvAxis {
@@ -188,14 +189,12 @@ pub(crate) struct ConvTail<B: Kernels> {
     pub(crate) activation: Option<Activation>,
 }
 
-/// A window that slides over two axes.
+/// What becomes of the entries of a window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window2d {
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: [usize; 2],
-    /// Before and behind each axis; smaller than the kernel.
-    pub(crate) padding: [usize; 2],
-    pub(crate) dilation: [usize; 2],
+pub(crate) enum Pooling {
+    Max,
+    /// Padding counts as zeros.
+    Mean,
 }
 
 /// How the device stores bools.

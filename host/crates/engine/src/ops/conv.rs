@@ -150,7 +150,10 @@ impl Conv {
         };
         let axes: Vec<ConvAxis> = placed.axes.iter().map(Axis::of_conv).collect();
         let x = x.into_float(ctx, "the operand")?;
-        let answer: DeviceTensor<B> = DeviceTensor::Float(B::conv_packed(x, weights, &axes, tail));
+        let answer = B::conv_packed(x, weights, &axes, tail).ok_or(OpError::Unsupported {
+            what: "a window that reaches so far over the operand",
+        })?;
+        let answer: DeviceTensor<B> = DeviceTensor::Float(answer);
         if answer.dims() != out {
             let what = "the answer is not as large as it should be";
             return Err(OpError::Mismatch { what, left: answer.dims(), right: out });

@@ -9,7 +9,7 @@ use super::pool_host::largest_on_host;
 use super::spatial::{Axis, Placed, Window, pad_constant};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
-use crate::kernels::{Kernels, Window2d};
+use crate::kernels::{ConvAxis, Kernels, Pooling};
 use crate::value::{DeviceTensor, Host, Value, is_float};
 use crate::{BuildError, OpError};
 
@@ -69,18 +69,16 @@ fn max_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
             let values = Value::from(values.reshape(&out)).cast(ctx, dtype)?;
             return Ok(vec![values, indices.reshape(&out).into()]);
         }
-        let pooled = by_pairs(ctx, x, &placed, f64::NEG_INFINITY, |x, [h, w]| {
-            B::max_pool(
-                x,
-                Window2d {
-                    kernel: [h.kernel, w.kernel],
-                    stride: [h.stride, w.stride],
-                    padding: [h.begin, w.begin],
-                    dilation: [h.dilation, w.dilation],
-                },
-            )
-        })?;
-        Ok(vec![Value::from(pooled.reshape(&out)).cast(ctx, dtype)?])
+        let pooled = match at_once(&x, &placed, Pooling::Max) {
+            Some(pooled) => pooled,
+            None => by_pairs(ctx, x, &placed, f64::NEG_INFINITY, |x, [h, w]| {
+                let (kernel, stride) = ([h.kernel, w.kernel], [h.stride, w.stride]);
+                let (padding, dilation) = ([h.begin, w.begin], [h.dilation, w.dilation]);
+                B::max_pool2d(x, kernel, stride, padding, dilation, false)
+            })?
+            .reshape(&out),
+        };
+        Ok(vec![Value::from(pooled).cast(ctx, dtype)?])
     })
 }
 
@@ -125,6 +123,17 @@ fn max_with_indices<B: Kernels>(
     let starts = starts.expand(ctx, &[n, c, h.out, w.out])?.into_int(ctx, "the places")?;
     let indices = DeviceTensor::Int(B::int_add(plane, starts));
     Ok((DeviceTensor::Float(pooled.output), indices))
+}
+
+/// Pools all spatial axes, where the backend does that.
+fn at_once<B: Kernels>(
+    x: &DeviceTensor<B>,
+    placed: &Placed,
+    pooling: Pooling,
+) -> Option<DeviceTensor<B>> {
+    let DeviceTensor::Float(x) = x else { return None };
+    let axes: Vec<ConvAxis> = placed.axes.iter().map(Axis::of_conv).collect();
+    B::pool(x, &axes, pooling).map(DeviceTensor::Float)
 }
 
 /// Pools the spatial axes, the last two first, each pass over two of them.
@@ -185,6 +194,9 @@ pub(super) fn average<B: Kernels>(
         counts.into_iter().map(ratio).collect::<Vec<f64>>()
     });
     let ratios: Vec<Vec<f64>> = ratios.collect();
+    if placed.axes.iter().all(Axis::sees_all) {
+        return global_average(ctx, x);
+    }
     let means = mean_of_padded(ctx, x, &placed)?.reshape(&out);
     scale_places(ctx, means.into(), &out, &ratios)
 }
@@ -216,8 +228,12 @@ fn mean_of_padded<B: Kernels>(
         let expected = "a float tensor";
         return Err(OpError::DType { what: "the operand", expected, given });
     }
+    let x = x.into_device(ctx)?;
+    if let Some(pooled) = at_once(&x, placed, Pooling::Mean) {
+        return Ok(pooled);
+    }
     let device = ctx.device().clone();
-    by_pairs(ctx, x.into_device(ctx)?, placed, 0.0, move |x, [h, w]| {
+    by_pairs(ctx, x, placed, 0.0, move |x, [h, w]| {
         let (kernel, stride) = ([h.kernel, w.kernel], [h.stride, w.stride]);
         let padding = [h.begin, w.begin];
         if !dilated {

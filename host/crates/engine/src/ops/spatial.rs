@@ -171,6 +171,11 @@ impl Axis {
         Self { size, kernel, stride, dilation, begin: 0, end: 0, padding_end: 0, out: size }
     }
 
+    /// Whether there is one window, of all entries and nothing else.
+    pub(super) fn sees_all(&self) -> bool {
+        self.out == 1 && self.kernel == self.size && self.begin == 0 && self.dilation == 1
+    }
+
     pub(super) fn of_conv(&self) -> ConvAxis {
         let Self { size, kernel, stride, dilation, begin, out, .. } = *self;
         ConvAxis { size, kernel, stride, dilation, begin, out }

@@ -1,14 +1,17 @@
 //! Convolution as a product of matrices: weights `[maps, taps]` times the entries
 //! that each window covers, `[taps, windows]`. The right side never exists as a
-//! whole; its blocks are gathered from the operand when they are needed.
+//! whole; its blocks are gathered from the operand's planes when they are needed.
 
 use std::ops::Range;
 
 use super::depthwise;
 use super::gemm::{Columns, Finish};
-use super::lines::{copy_every, copy_long};
+use super::lines::{copy_long, copy_loosely};
+use super::matrix::View;
 use super::panels::Panels;
+use super::planes::Planes;
 use super::product::{Answer, product};
+use super::simd::TileSize;
 use crate::kernels::ConvAxis;
 
 /// Weights of a convolution.
@@ -30,16 +33,12 @@ impl Weights {
         if depth == 1 && groups > 1 {
             return Self::Channels { values: values.to_vec(), channels: groups, maps };
         }
-        Self::Groups { groups: Self::panels(values, groups, maps, depth * taps), maps }
-    }
-
-    fn panels(values: &[f32], groups: usize, maps: usize, depth: usize) -> Vec<Panels> {
+        let depth = depth * taps;
         let pack = |group: usize| {
-            let start = group * maps * depth;
-            let at = |row: usize, column: usize| values.get(start + row * depth + column);
-            Panels::pack(maps, depth, |row, column| at(row, column).copied().unwrap_or_default())
+            let data = values.get(group * maps * depth..).unwrap_or_default();
+            Panels::of(&View { data, rows: maps, columns: depth, row: depth, column: 1 })
         };
-        (0..groups).map(pack).collect()
+        Self::Groups { groups: (0..groups).map(pack).collect(), maps }
     }
 
     pub(super) fn size_bytes(&self) -> usize {
@@ -86,207 +85,128 @@ impl Windows {
         self
     }
 
-    /// The windows on one image.
-    fn count(&self) -> usize {
-        self.axes.iter().map(|axis| axis.out).product()
-    }
-
-    /// The entries of one channel.
-    fn plane(&self) -> usize {
-        self.axes.iter().map(|axis| axis.size).product()
+    /// The operand's planes. `None` where the windows reach absurdly far.
+    pub(super) fn planes(&self, maps: usize) -> Option<Planes> {
+        Planes::of(self.axes, self.batch * self.channels, self.batch * maps)
     }
 }
 
-/// The answer, `[batch, maps, windows]`.
+/// The answer, `[batch, maps, windows]`. `None` where the windows reach so far
+/// that the operand's planes would be absurdly large.
 pub(super) fn convolve(
     x: &[f32],
     weights: &Weights,
     windows: &Windows,
     finish: Finish<'_>,
-) -> Vec<f32> {
-    match weights {
-        Weights::Groups { groups, maps } => by_groups(x, (groups, *maps), windows, finish),
-        Weights::Channels { values, channels, maps } => {
-            let [d, h, w] = windows.axes;
-            let flat = d.kernel == 1 && d.size == 1 && d.out == 1;
-            let answer = flat.then(|| depthwise::convolve(x, values, *maps, [h, w], finish));
-            answer.flatten().unwrap_or_else(|| {
-                let depth = values.len() / (channels * maps);
-                let groups = Weights::panels(values, *channels, *maps, depth);
-                by_groups(x, (&groups, *maps), windows, finish)
-            })
+) -> Option<Vec<f32>> {
+    let planes = windows.planes(weights.maps())?;
+    Some(match weights {
+        Weights::Groups { groups, maps } => {
+            let answer = Answer { images: windows.batch, rows: *maps, columns: planes.windows() };
+            let entries = planes.lay_out(x);
+            let right = |group| Gathered::of(&entries, &planes, windows, [group, groups.len()]);
+            product(groups, answer, right, finish)
         }
-    }
-}
-
-fn by_groups(
-    x: &[f32],
-    (groups, maps): (&[Panels], usize),
-    windows: &Windows,
-    finish: Finish<'_>,
-) -> Vec<f32> {
-    let channels = windows.channels / groups.len();
-    let right = |group: usize| {
-        let first = group * channels * windows.plane();
-        Gathered { x, windows, first }
-    };
-    let answer = Answer { images: windows.batch, rows: maps, columns: windows.count() };
-    product(groups, answer, right, finish)
+        Weights::Channels { values, maps, .. } => {
+            depthwise::convolve(x, values, *maps, &planes, finish)
+        }
+    })
 }
 
 /// The right side: a row for each tap of each channel, a column for each window.
 struct Gathered<'a> {
-    x: &'a [f32],
-    windows: &'a Windows,
-    /// Where the group's first channel starts in an image.
-    first: usize,
+    entries: &'a [f32],
+    planes: &'a Planes,
+    /// From one image to the next.
+    image: usize,
+    batch: usize,
+    /// For each row, where the entry of an image's first window is.
+    rows: Vec<usize>,
 }
 
 /// Windows next to each other in one row of one image.
 #[derive(Clone, Copy, Default)]
 struct Run {
-    /// Where the image's first channel starts in the operand.
-    image: usize,
-    /// Where the first window starts along each axis, with the padding before it.
-    start: [usize; 3],
+    /// Where the first one's entries are, from those of a first window on.
+    from: usize,
+    /// Its place in the panel.
+    at: usize,
     length: usize,
 }
 
-impl Gathered<'_> {
+/// The columns of the widest panel.
+const WIDE: usize = TileSize::MOST_COLUMNS;
+
+impl<'a> Gathered<'a> {
+    fn of(
+        entries: &'a [f32],
+        planes: &'a Planes,
+        windows: &Windows,
+        [group, groups]: [usize; 2],
+    ) -> Self {
+        let channels = windows.channels / groups;
+        let channels = group * channels..(group + 1) * channels;
+        let floats = planes.floats();
+        let rows = channels.flat_map(|c| planes.taps.iter().map(move |tap| c * floats + tap));
+        let image = windows.channels * floats;
+        Self { entries, planes, image, batch: windows.batch, rows: rows.collect() }
+    }
+
     /// The next run from a column on.
-    fn run(&self, column: usize, most: usize) -> Run {
-        let Windows { axes: [d, h, w], channels, batch } = self.windows;
-        let pixels = self.windows.count();
+    fn run(&self, column: usize, at: usize, most: usize) -> Run {
+        let [_, h, w] = self.planes.out();
+        let pixels = self.planes.windows();
         let (image, pixel) = (column / pixels, column % pixels);
-        if image >= *batch {
+        if image >= self.batch {
             return Run::default();
         }
-        let (row, x) = (pixel / w.out, pixel % w.out);
-        let start = [row / h.out * d.stride, row % h.out * h.stride, x * w.stride];
-        let image = image * channels * self.windows.plane() + self.first;
-        Run { image, start, length: (w.out - x).min(most) }
+        let (row, x) = (pixel / w, pixel % w);
+        let place = row / h * self.planes.slab + row % h * self.planes.pitch + x;
+        Run { from: image * self.image + place, at, length: (w - x).min(most) }
     }
 
-    /// Gathers a run's entries, a row for each tap. `at` is the run's place in it.
-    #[inline(always)]
-    fn gather(&self, run: &Run, depth: &Range<usize>, at: usize, width: usize, into: &mut [f32]) {
-        let [_, _, w] = &self.windows.axes;
-        for tap in 0..w.kernel {
-            // What is copied for a tap is the same for all lines.
-            let span = Span::of(w, run.start[2] + tap * w.dilation, run.length);
-            let first = depth.start.next_multiple_of(w.kernel) + tap;
-            let first = if first >= depth.start + w.kernel { first - w.kernel } else { first };
-            let rows = into.chunks_exact_mut(width).skip(first - depth.start).step_by(w.kernel);
-            let lines = Lines::from(self, run, first / w.kernel);
-            for (line, row) in lines.zip(rows) {
-                let Some(to) = row.get_mut(at..at + run.length) else { return };
-                match line {
-                    Some(line) => span.copy(line, to),
-                    None => to.fill(0.0),
-                }
+    /// The runs that a panel's columns are cut into, and how many there are.
+    fn runs(&self, column: usize, width: usize) -> ([Run; WIDE], usize) {
+        let mut runs = [Run::default(); WIDE];
+        let (mut count, mut at) = (0, 0);
+        while let Some(to) = runs.get_mut(count).filter(|_| at < width) {
+            *to = self.run(column + at, at, width - at);
+            if to.length == 0 {
+                break;
             }
+            at += to.length;
+            count += 1;
         }
+        (runs, count)
     }
-}
 
-/// The lines of the operand that a run's taps lie in, one for each tap that
-/// differs in more than the last axis; `None` in the padding.
-struct Lines<'a> {
-    x: &'a [f32],
-    windows: &'a Windows,
-    start: [usize; 3],
-    channel: usize,
-    z: usize,
-    y: usize,
-}
-
-impl<'a> Lines<'a> {
+    /// Gathers the columns of several runs. What is copied behind a run, the next
+    /// one overwrites.
     #[inline(always)]
-    fn from(gathered: &Gathered<'a>, run: &Run, line: usize) -> Self {
-        let Gathered { x, windows, .. } = *gathered;
-        let [d, h, _] = &windows.axes;
-        let (channel, line) = (line / (d.kernel * h.kernel), line % (d.kernel * h.kernel));
-        let channel = run.image + channel * windows.plane();
-        Self { x, windows, start: run.start, channel, z: line / h.kernel, y: line % h.kernel }
-    }
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Option<&'a [f32]>;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Option<&'a [f32]>> {
-        let [d, h, w] = &self.windows.axes;
-        let line = line_of(d, self.start[0], self.z).zip(line_of(h, self.start[1], self.y));
-        let line = line.and_then(|(z, y)| {
-            let start = self.channel + (z * h.size + y) * w.size;
-            self.x.get(start..start + w.size)
-        });
-        self.y += 1;
-        if self.y == h.kernel {
-            self.y = 0;
-            self.z += 1;
-            if self.z == d.kernel {
-                self.z = 0;
-                self.channel += self.windows.plane();
+    fn gather(&self, runs: &[Run], rows: &[usize], width: usize, into: &mut [f32]) {
+        let mut line = [0.0; 2 * WIDE];
+        for (row, to) in rows.iter().zip(into.chunks_exact_mut(width)) {
+            for run in runs {
+                let from = self.entries.get(row + run.from..).unwrap_or_default();
+                copy_loosely(from, line.get_mut(run.at..).unwrap_or_default(), run.length);
             }
+            copy_long(&line, to);
         }
-        Some(line)
-    }
-}
-
-/// Where a tap lies along an axis, unless it is in the padding.
-#[inline(always)]
-fn line_of(axis: &ConvAxis, start: usize, tap: usize) -> Option<usize> {
-    (start + tap * axis.dilation).checked_sub(axis.begin).filter(|&place| place < axis.size)
-}
-
-/// Entries of a line, `stride` apart, with zeros where there is padding.
-struct Span {
-    stride: usize,
-    /// Zeros, then entries, then zeros.
-    before: usize,
-    inside: usize,
-    from: usize,
-}
-
-impl Span {
-    /// `start` counts the padding before the line.
-    #[inline(always)]
-    fn of(axis: &ConvAxis, start: usize, length: usize) -> Self {
-        let stride = axis.stride;
-        let before = axis.begin.saturating_sub(start).div_ceil(stride).min(length);
-        let from = (start + before * stride).saturating_sub(axis.begin);
-        let inside = axis.size.saturating_sub(from).div_ceil(stride).min(length - before);
-        Self { stride, before, inside, from }
-    }
-
-    #[inline(always)]
-    fn copy(&self, line: &[f32], to: &mut [f32]) {
-        let from = line.get(self.from..).unwrap_or_default();
-        if self.inside == to.len() && self.stride == 1 {
-            copy_long(from, to);
-            return;
-        }
-        let (before, to) = to.split_at_mut(self.before);
-        before.fill(0.0);
-        let (to, behind) = to.split_at_mut(self.inside);
-        behind.fill(0.0);
-        copy_every(self.stride, from, to);
     }
 }
 
 impl Columns for Gathered<'_> {
     #[inline(always)]
     fn pack(&self, depth: &Range<usize>, column: usize, width: usize, into: &mut [f32]) {
-        let mut at = 0;
-        while at < width {
-            let run = self.run(column + at, width - at);
-            if run.length == 0 {
-                return;
+        let (runs, count) = self.runs(column, width);
+        let rows = self.rows.get(depth.clone()).unwrap_or_default();
+        match runs.get(..count).unwrap_or_default() {
+            [run] if run.length == width => {
+                for (row, to) in rows.iter().zip(into.chunks_exact_mut(width)) {
+                    copy_long(self.entries.get(row + run.from..).unwrap_or_default(), to);
+                }
             }
-            self.gather(&run, depth, at, width, into);
-            at += run.length;
+            runs => self.gather(runs, rows, width, into),
         }
     }
 }

@@ -4,11 +4,11 @@
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::activate::activate;
 use super::copy::contiguous;
 use super::simd::dispatch;
+use super::team;
 use crate::kernels::Activation;
 
 /// Elements that are worth a thread of their own.
@@ -27,7 +27,7 @@ pub(super) fn apply(x: FlexTensor, activation: Activation) -> Result<FlexTensor,
     if values.len() < 2 * SHARE {
         dispatch(Work { activation, values });
     } else {
-        values.par_chunks_mut(SHARE).for_each(|values| dispatch(Work { activation, values }));
+        team::for_each(values.chunks_mut(SHARE), |values| dispatch(Work { activation, values }));
     }
     Ok(x)
 }
@@ -69,7 +69,7 @@ pub(super) fn softmax(x: FlexTensor, row: usize) -> Result<FlexTensor, FlexTenso
         dispatch(Rows { row, values });
     } else {
         let share = SHARE.div_ceil(row) * row;
-        values.par_chunks_mut(share).for_each(|values| dispatch(Rows { row, values }));
+        team::for_each(values.chunks_mut(share), |values| dispatch(Rows { row, values }));
     }
     Ok(x)
 }

@@ -19,6 +19,9 @@ const BLOCK: usize = 128 * 1024;
 
 /// The right side of a product, `[depth, columns]`.
 pub(super) trait Columns: Sync {
+    /// Whether all panels are in order already.
+    const PACKED: bool = false;
+
     /// Writes the entries of `depth` rows and `width` columns from `column` on,
     /// row by row; `into` has room for exactly them. Columns behind the last one
     /// may hold anything.

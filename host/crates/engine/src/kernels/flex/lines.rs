@@ -16,6 +16,38 @@ pub(super) fn copy_long(from: &[f32], to: &mut [f32]) {
     }
 }
 
+/// So many floats are copied at once where what lies behind them may be lost.
+const STEP: usize = 16;
+
+/// Copies `length` entries in whole vectors. What `to` holds behind them may be
+/// overwritten: to be written later.
+#[inline(always)]
+pub(super) fn copy_loosely(from: &[f32], to: &mut [f32], length: usize) {
+    for at in (0..length).step_by(STEP) {
+        let (from, to) = (from.get(at..), to.get_mut(at..));
+        let (Some(from), Some(to)) = (from, to) else { return };
+        match (from.first_chunk::<STEP>(), to.first_chunk_mut::<STEP>()) {
+            (Some(from), Some(to)) => *to = *from,
+            _ => {
+                to.iter_mut().zip(from).take(length - at).for_each(|(to, from)| *to = *from);
+                return;
+            }
+        }
+    }
+}
+
+/// As [`copy_loosely`], of one value.
+#[inline(always)]
+pub(super) fn fill_loosely(value: f32, to: &mut [f32], length: usize) {
+    for at in (0..length).step_by(STEP) {
+        let Some(to) = to.get_mut(at..) else { return };
+        match to.first_chunk_mut::<STEP>() {
+            Some(to) => *to = [value; STEP],
+            None => return to.iter_mut().take(length - at).for_each(|to| *to = value),
+        }
+    }
+}
+
 /// Copies the entries at multiples of `stride`, as many as there is room for.
 #[inline(always)]
 pub(super) fn copy_every(stride: usize, from: &[f32], to: &mut [f32]) {

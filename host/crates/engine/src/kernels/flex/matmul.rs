@@ -1,7 +1,7 @@
 //! Products of matrices as operators ask for them.
 
 use burn::tensor::{DType, TensorData};
-use burn_flex::FlexTensor;
+use burn_flex::{FlexTensor, Layout};
 
 use super::floats;
 use super::gemm::Finish;
@@ -23,8 +23,7 @@ struct Matrices {
 
 impl Matrices {
     fn of(tensor: FlexTensor, batch: &[usize]) -> Option<Self> {
-        let tensor =
-            if tensor.layout().has_positive_strides() { tensor } else { tensor.to_contiguous() };
+        let tensor = if is_readable(tensor.layout()) { tensor } else { tensor.to_contiguous() };
         let layout = tensor.layout();
         let dims = layout.shape().to_vec();
         let &[ref own @ .., rows, columns] = dims.as_slice() else { return None };
@@ -40,6 +39,8 @@ impl Matrices {
             start
         };
         let starts = broadcast_places(own, batch).map(place).collect();
+        // Of an axis with one entry, the stride may be anything.
+        let (row, column) = (row.max(1), column.max(1));
         Some(Self { starts, rows, columns, row, column, tensor })
     }
 
@@ -49,6 +50,13 @@ impl Matrices {
         let data = self.tensor.storage::<f32>().get(start..).unwrap_or_default();
         View { data, rows, columns, row, column }
     }
+}
+
+/// Whether matrices are read where they lie: not backwards, and each entry for
+/// itself.
+fn is_readable(layout: &Layout) -> bool {
+    let axes = layout.shape().iter().zip(layout.strides()).rev().take(2);
+    layout.has_positive_strides() && axes.into_iter().all(|(&size, &s)| size == 1 || s > 0)
 }
 
 /// The product of two tensors of f32 and of one rank, whose leading dimensions
@@ -64,7 +72,7 @@ pub(super) fn multiply(left: &FlexTensor, right: &FlexTensor) -> Option<FlexTens
     let batch = crate::dims::broadcast(&outer(left)?, &outer(right)?).ok()?;
     let left = Matrices::of(left.clone(), &batch)?;
     let right = Matrices::of(right.clone(), &batch)?;
-    let groups: Vec<Panels> = (0..left.starts.len()).map(|i| left.view(i).panels()).collect();
+    let groups: Vec<Panels> = (0..left.starts.len()).map(|i| Panels::of(&left.view(i))).collect();
     let answer = Answer { images: 1, rows: left.rows, columns: right.columns };
     let values = product(&groups, answer, |i| right.view(i), Finish::default());
     let dims = [batch.as_slice(), &[left.rows, right.columns]].concat();
@@ -78,7 +86,7 @@ pub(super) fn multiply_packed(x: &FlexTensor, right: &Matrix, finish: Finish<'_>
     let (columns, depth) = (right.columns, right.depth);
     let left = View { data: floats(&x), rows, columns: depth, row: depth, column: 1 };
     let answer = Answer { images: 1, rows, columns };
-    let values = product(&[left.panels()], answer, |_| right, finish);
+    let values = product(&[Panels::of(&left)], answer, |_| right, finish);
     FlexTensor::from_data(TensorData::new(values, [rows, columns]))
 }
 
@@ -90,7 +98,7 @@ pub(super) fn pack(weight: &FlexTensor, turned: bool) -> Option<Matrix> {
         (view.rows, view.columns) = (view.columns, view.rows);
         (view.row, view.column) = (view.column, view.row);
     }
-    Some(Matrix::pack(&view))
+    Some(Matrix::of(&view, view.rows, view.columns))
 }
 
 #[cfg(test)]
@@ -126,6 +134,14 @@ mod tests {
             let turned = Flex::float_swap_dims(tensor(&[3, columns, depth], 4), 1, 2);
             let wanted = Flex::float_matmul(l.clone(), turned.clone());
             check(&multiply(&l, &turned).unwrap(), &wanted, depth, &context);
+            // So are repeated ones, one way or the other.
+            for (one, all) in
+                [([1, depth, 1], [1, depth, columns]), ([1, 1, columns], [1, depth, columns])]
+            {
+                let repeated = Flex::float_expand(tensor(&one, 5), all.into());
+                let wanted = Flex::float_matmul(l.clone(), repeated.clone());
+                check(&multiply(&l, &repeated).unwrap(), &wanted, depth, &context);
+            }
         }
     }
 

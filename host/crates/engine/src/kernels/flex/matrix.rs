@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use pulp::{Simd, WithSimd};
+
 use super::gemm::Columns;
 use super::lines::copy_long;
-use super::panels::Panels;
-use super::simd::TileSize;
+use super::simd::{TileSize, dispatch};
+use super::team;
 
 /// The right side of a product, `[depth, columns]`, in panels of a few columns.
 /// Within a panel the entries of one row lie side by side.
@@ -16,18 +18,29 @@ pub(crate) struct Matrix {
     width: usize,
 }
 
+/// Rows that are worth a step of their own.
+const ROWS: usize = 256;
+/// Entries that are worth sharing among the cores.
+const SHARE: usize = 1 << 15;
+
 impl Matrix {
-    pub(super) fn pack(view: &View<'_>) -> Self {
+    pub(super) fn of(from: &impl Columns, depth: usize, columns: usize) -> Self {
         let width = TileSize::here().width;
-        let (depth, columns) = (view.rows, view.columns);
         let mut matrix = Self { data: Vec::new(), depth, columns, width };
-        let ends = matrix.start_of(columns.next_multiple_of(width));
-        matrix.data.resize(ends, 0.0);
-        for column in (0..columns).step_by(width) {
-            let (start, wide) = (matrix.start_of(column), matrix.width_at(column));
-            let panel = matrix.data.get_mut(start..start + depth * wide).unwrap_or_default();
-            view.pack(&(0..depth), column, wide, panel);
+        let mut data = vec![0.0; matrix.start_of(columns.next_multiple_of(width))];
+        let panels = (0..columns).step_by(width).zip(data.chunks_mut(depth * width));
+        let parts = panels.flat_map(|(column, panel)| {
+            let wide = matrix.width_at(column);
+            let panel = panel.get_mut(..depth * wide).unwrap_or_default();
+            let rows = panel.chunks_mut(ROWS * wide).zip((0..).step_by(ROWS));
+            rows.map(move |(into, row)| Part { from, row, column, width: wide, into })
+        });
+        if depth * columns < SHARE {
+            parts.for_each(dispatch);
+        } else {
+            team::for_each(parts, dispatch);
         }
+        matrix.data = data;
         matrix
     }
 
@@ -45,7 +58,28 @@ impl Matrix {
     }
 }
 
+/// Some rows of one panel.
+struct Part<'a, C> {
+    from: &'a C,
+    row: usize,
+    column: usize,
+    width: usize,
+    into: &'a mut [f32],
+}
+
+impl<C: Columns> WithSimd for Part<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { from, row, column, width, into } = self;
+        from.pack(&(row..row + into.len() / width), column, width, into);
+    }
+}
+
 impl Columns for &Matrix {
+    const PACKED: bool = true;
+
     fn pack(&self, _: &Range<usize>, _: usize, _: usize, _: &mut [f32]) {}
 
     #[inline(always)]
@@ -61,18 +95,30 @@ pub(super) struct View<'a> {
     pub(super) data: &'a [f32],
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// From one row to the next, and from one column.
+    /// From one row to the next, and from one column. Not zero.
     pub(super) row: usize,
     pub(super) column: usize,
 }
 
 impl View<'_> {
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.data.get(row * self.row + column * self.column).copied().unwrap_or_default()
-    }
-
-    pub(super) fn panels(&self) -> Panels {
-        Panels::pack(self.rows, self.columns, |row, column| self.at(row, column))
+    /// Writes some rows, the entries of one column side by side.
+    pub(super) fn turn(&self, rows: Range<usize>, into: &mut [f32]) {
+        let height = rows.len();
+        let from = |start: usize| self.data.get(start..).unwrap_or_default();
+        if self.row == 1 {
+            for (column, to) in into.chunks_exact_mut(height).enumerate() {
+                copy_long(from(column * self.column + rows.start), to);
+            }
+            return;
+        }
+        for (i, row) in rows.enumerate() {
+            let to = into.iter_mut().skip(i).step_by(height);
+            let line = from(row * self.row);
+            match self.column {
+                1 => to.zip(line).for_each(|(to, from)| *to = *from),
+                step => to.zip(line.iter().step_by(step)).for_each(|(to, from)| *to = *from),
+            }
+        }
     }
 }
 
@@ -89,7 +135,7 @@ impl Columns for View<'_> {
         }
         for (i, column) in (column..column + inside).enumerate() {
             let start = depth.start * self.row + column * self.column;
-            let from = self.data.get(start..).unwrap_or_default().iter().step_by(self.row.max(1));
+            let from = self.data.get(start..).unwrap_or_default().iter().step_by(self.row);
             let to = into.iter_mut().skip(i).step_by(width);
             for (to, from) in to.zip(from) {
                 *to = *from;

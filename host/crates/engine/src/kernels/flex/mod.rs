@@ -11,15 +11,18 @@ mod lines;
 mod matmul;
 mod matrix;
 mod panels;
+mod planes;
 mod pool;
 mod product;
 mod simd;
+mod sliding;
+mod team;
 
-use burn::tensor::ops::{ActivationOps, FloatTensorOps, ModuleOps};
+use burn::tensor::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{DType, IntDType, Shape, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-use super::{Activation, ConvAxis, ConvTail, IntBinary, Kernels, Quantizer, Window2d};
+use super::{Activation, ConvAxis, ConvTail, IntBinary, Kernels, Pooling, Quantizer};
 use super::{attention, composed_weights};
 
 impl Kernels for Flex {
@@ -44,7 +47,7 @@ impl Kernels for Flex {
         weights: &conv::Weights,
         axes: &[ConvAxis],
         tail: ConvTail<Self>,
-    ) -> FlexTensor {
+    ) -> Option<FlexTensor> {
         let x = x.to_contiguous();
         let (bias, residual) = (tail.bias, tail.residual);
         let (bias, residual) =
@@ -55,15 +58,12 @@ impl Kernels for Flex {
             activation: tail.activation,
             ..gemm::Finish::default()
         };
-        let (batch, channels) = match x.layout().shape().as_slice() {
-            &[batch, channels, ..] => (batch, channels),
-            _ => return x,
-        };
-        let Some(windows) = conv::Windows::of(axes, batch, channels) else { return x };
-        let answer = conv::convolve(floats(&x), weights, &windows, finish);
+        let &[batch, channels, ..] = x.layout().shape().as_slice() else { return None };
+        let windows = conv::Windows::of(axes, batch, channels)?;
+        let answer = conv::convolve(floats(&x), weights, &windows, finish)?;
         let out = axes.iter().map(|axis| axis.out);
         let dims: Vec<usize> = [batch, weights.maps()].into_iter().chain(out).collect();
-        FlexTensor::from_data(TensorData::new(answer, dims))
+        Some(FlexTensor::from_data(TensorData::new(answer, dims)))
     }
 
     fn matmul(left: FlexTensor, right: FlexTensor) -> FlexTensor {
@@ -88,11 +88,8 @@ impl Kernels for Flex {
         matmul::multiply_packed(&x, weights, finish)
     }
 
-    fn max_pool(x: FlexTensor, window: Window2d) -> FlexTensor {
-        pool::max(&x, &window).unwrap_or_else(|| {
-            let Window2d { kernel, stride, padding, dilation } = window;
-            Self::max_pool2d(x, kernel, stride, padding, dilation, false)
-        })
+    fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling) -> Option<FlexTensor> {
+        pool::pool(x, axes, pooling)
     }
 
     fn to_quantized(x: FlexTensor, quantizer: Quantizer, dtype: IntDType) -> FlexTensor {

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::matrix::View;
 use super::simd::TileSize;
+use super::team;
 
 /// A matrix `[rows, depth]` cut into panels of a few rows. Within a panel the
 /// entries of one column lie side by side.
@@ -13,18 +15,30 @@ pub(crate) struct Panels {
     count: usize,
 }
 
+/// Entries that are worth sharing among the cores.
+const SHARE: usize = 1 << 15;
+
 impl Panels {
-    /// Panels of nearly equal height, none above what a tile holds. `at` gives the
-    /// entry of a row and a column.
-    pub(super) fn pack(rows: usize, depth: usize, at: impl Fn(usize, usize) -> f32) -> Self {
+    /// Panels of nearly equal height, none above what a tile holds.
+    pub(super) fn of(view: &View<'_>) -> Self {
+        let (rows, depth) = (view.rows, view.columns);
         let count = rows.div_ceil(TileSize::here().height);
-        let mut panels = Self { data: Vec::with_capacity(rows * depth), rows, depth, count };
-        for panel in 0..count {
+        let mut panels = Self { data: Vec::new(), rows, depth, count };
+        let mut data = vec![0.0; rows * depth];
+        let mut rest = data.as_mut_slice();
+        let parts = (0..count).map(|panel| {
             let rows = panels.rows_of(panel);
-            for column in 0..depth {
-                panels.data.extend(rows.clone().map(|row| at(row, column)));
-            }
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut(rows.len() * depth);
+            rest = behind;
+            (rows, part)
+        });
+        let pack = |(rows, part): (Range<usize>, &mut [f32])| view.turn(rows, part);
+        if rows * depth < SHARE {
+            parts.for_each(pack)
+        } else {
+            team::for_each(parts, pack)
         }
+        panels.data = data;
         panels
     }
 

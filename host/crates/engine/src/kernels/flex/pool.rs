@@ -2,67 +2,101 @@
 
 use burn::tensor::{DType, TensorData};
 use burn_flex::FlexTensor;
+use pulp::Simd;
 
+use super::conv::Windows;
 use super::floats;
-use crate::kernels::Window2d;
+use super::sliding::{Fold, Slide, slide};
+use crate::kernels::{ConvAxis, Pooling};
 
-/// The largest entry of each window; Burn's also computes where it came from.
-pub(super) fn max(x: &FlexTensor, window: &Window2d) -> Option<FlexTensor> {
-    let &[n, c, height, width] = x.layout().shape().as_slice() else { return None };
+/// `None` for what Burn's own kernels pool.
+pub(super) fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling) -> Option<FlexTensor> {
+    let &[batch, channels, ..] = x.layout().shape().as_slice() else { return None };
     if x.dtype() != DType::F32 {
         return None;
     }
+    let planes = Windows::of(axes, batch, channels)?.planes(channels)?;
     let x = x.to_contiguous();
-    let planes = floats(&x).chunks_exact(height * width);
-    let out = [0, 1].map(|axis| window.out([height, width], axis));
-    let mut pooled = Vec::with_capacity(n * c * out.iter().product::<usize>());
-    for plane in planes {
-        max_of_plane(plane, width, out, window, &mut pooled);
-    }
-    let [rows, columns] = out;
-    Some(FlexTensor::from_data(TensorData::new(pooled, [n, c, rows, columns])))
+    let answer = match pooling {
+        Pooling::Max => slide(floats(&x), &planes, &Largest, f32::NEG_INFINITY),
+        Pooling::Mean => {
+            let scale = (planes.taps.len() as f32).recip();
+            slide(floats(&x), &planes, &Mean { scale }, 0.0)
+        }
+    };
+    let out = axes.iter().map(|axis| axis.out);
+    let dims: Vec<usize> = [batch, channels].into_iter().chain(out).collect();
+    Some(FlexTensor::from_data(TensorData::new(answer, dims)))
 }
 
-impl Window2d {
-    /// How many windows fit along an axis.
-    fn out(&self, size: [usize; 2], axis: usize) -> usize {
-        let at = |of: [usize; 2]| if axis == 0 { of[0] } else { of[1] };
-        let reach = (at(self.kernel) - 1) * at(self.dilation) + 1;
-        let padded = at(size) + 2 * at(self.padding);
-        padded.checked_sub(reach).map_or(0, |last| last / at(self.stride) + 1)
+struct Largest;
+
+impl Fold for Largest {
+    #[inline(always)]
+    fn first<S: Simd>(&self, simd: S) -> S::f32s {
+        simd.splat_f32s(f32::NEG_INFINITY)
+    }
+
+    /// NaN is larger than any number, and the last of several stays.
+    #[inline(always)]
+    fn add<S: Simd>(&self, simd: S, _: usize) -> impl Fn(S::f32s, S::f32s) -> S::f32s {
+        move |best, entry| {
+            let stays = simd.less_than_or_equal_f32s(entry, best);
+            let number = simd.equal_f32s(best, best);
+            let best = simd.select_f32s(stays, best, entry);
+            // Comparing with NaN, either is taken for the smaller one.
+            simd.select_f32s(number, best, simd.splat_f32s(f32::NAN))
+        }
     }
 }
 
-/// Appends the pooled rows of one plane. The innermost loop walks along a row,
-/// which lets the compiler use vectors.
-fn max_of_plane(
-    plane: &[f32],
-    width: usize,
-    [rows, columns]: [usize; 2],
-    window: &Window2d,
-    pooled: &mut Vec<f32>,
-) {
-    let Window2d { kernel, stride, padding, dilation } = *window;
-    for row in 0..rows {
-        let start = pooled.len();
-        pooled.resize(start + columns, f32::NEG_INFINITY);
-        let Some(best) = pooled.get_mut(start..) else { return };
-        for y in 0..kernel[0] {
-            let from = (row * stride[0] + y * dilation[0]).checked_sub(padding[0]);
-            let line = from.and_then(|y| plane.get(y * width..(y + 1) * width));
-            let Some(line) = line else { continue };
-            for x in 0..kernel[1] {
-                let offset = x * dilation[1];
-                // The first window whose tap is not in the padding.
-                let first = padding[1].saturating_sub(offset).div_ceil(stride[1]);
-                let Some(best) = best.get_mut(first..) else { continue };
-                let Some(taps) = line.get(first * stride[1] + offset - padding[1]..) else {
-                    continue;
-                };
-                for (best, tap) in best.iter_mut().zip(taps.iter().step_by(stride[1])) {
-                    *best = if *tap > *best || tap.is_nan() { *tap } else { *best };
-                }
-            }
+impl Slide for Largest {
+    fn maps(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn fold(&self, _: usize, _: usize) -> impl Fold {
+        Self
+    }
+
+    #[inline(always)]
+    fn finish(&self, _: usize, _: &mut [f32]) {}
+}
+
+/// The sum of each window, padding as zeros, times a number.
+struct Mean {
+    scale: f32,
+}
+
+struct Sum;
+
+impl Fold for Sum {
+    #[inline(always)]
+    fn first<S: Simd>(&self, simd: S) -> S::f32s {
+        simd.splat_f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(&self, simd: S, _: usize) -> impl Fn(S::f32s, S::f32s) -> S::f32s {
+        move |sum, entry| simd.add_f32s(sum, entry)
+    }
+}
+
+impl Slide for Mean {
+    fn maps(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn fold(&self, _: usize, _: usize) -> impl Fold {
+        Sum
+    }
+
+    #[inline(always)]
+    fn finish(&self, _: usize, answer: &mut [f32]) {
+        for value in answer {
+            *value *= self.scale;
         }
     }
 }
@@ -75,21 +109,60 @@ mod tests {
     use super::*;
     use crate::kernels::Kernels;
 
+    const CASES: [[[usize; 2]; 4]; 5] = [
+        [[2, 2], [1, 1], [0, 0], [1, 1]],
+        [[3, 3], [2, 2], [1, 1], [1, 1]],
+        [[3, 2], [1, 3], [1, 1], [2, 1]],
+        [[7, 9], [4, 4], [3, 4], [1, 1]],
+        [[1, 1], [2, 5], [0, 0], [3, 3]],
+    ];
+
+    fn axes([kernel, stride, padding, dilation]: [[usize; 2]; 4]) -> [ConvAxis; 2] {
+        [(0, 7), (1, 9)].map(|(i, size)| {
+            let (kernel, stride, dilation) = (kernel[i], stride[i], dilation[i]);
+            let reach = (kernel - 1) * dilation + 1;
+            let out = (size + 2 * padding[i] - reach) / stride + 1;
+            ConvAxis { size, kernel, stride, dilation, begin: padding[i], out }
+        })
+    }
+
+    fn values() -> Vec<f32> {
+        (0..2 * 3 * 7 * 9).map(|i| (i * 37 % 101) as f32 - 50.0).collect()
+    }
+
     #[test]
     fn the_largest_entries_are_burns() {
-        let values: Vec<f32> = (0..2 * 3 * 7 * 9).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
-        for (kernel, stride, padding, dilation) in [
-            ([2, 2], [1, 1], [0, 0], [1, 1]),
-            ([3, 3], [2, 2], [1, 1], [1, 1]),
-            ([3, 2], [1, 3], [2, 1], [2, 1]),
-            ([7, 9], [4, 4], [3, 4], [1, 1]),
-            ([1, 1], [2, 5], [0, 0], [3, 3]),
-        ] {
-            let x = || FlexTensor::from_data(TensorData::new(values.clone(), [2, 3, 7, 9]));
-            let window = Window2d { kernel, stride, padding, dilation };
-            let given = Flex::max_pool(x(), window).into_data();
-            let wanted = Flex::max_pool2d(x(), kernel, stride, padding, dilation, false);
-            assert_eq!(given, wanted.into_data(), "{window:?}");
+        for case @ [kernel, stride, padding, dilation] in CASES {
+            let x = FlexTensor::from_data(TensorData::new(values(), [2, 3, 7, 9]));
+            let given = Flex::pool(&x, &axes(case), Pooling::Max).unwrap().into_data();
+            let wanted = Flex::max_pool2d(x, kernel, stride, padding, dilation, false);
+            assert_eq!(given, wanted.into_data(), "{case:?}");
         }
+    }
+
+    #[test]
+    fn means_are_burns() {
+        for case @ [kernel, stride, padding, dilation] in CASES {
+            if dilation != [1, 1] {
+                continue;
+            }
+            let x = FlexTensor::from_data(TensorData::new(values(), [2, 3, 7, 9]));
+            let given = Flex::pool(&x, &axes(case), Pooling::Mean).unwrap().into_data();
+            let wanted = Flex::avg_pool2d(x, kernel, stride, padding, true, false).into_data();
+            assert_eq!(given.shape, wanted.shape);
+            for (a, b) in given.iter::<f32>().zip(wanted.iter::<f32>()) {
+                assert!((a - b).abs() < 1e-4, "{case:?}: {a} instead of {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_the_largest_wherever_it_is() {
+        let x = [1.0, f32::NAN, 2.0, 3.0, f32::NEG_INFINITY];
+        let x = FlexTensor::from_data(TensorData::new(x.to_vec(), [1, 1, 5]));
+        let axis = ConvAxis { size: 5, kernel: 2, stride: 1, dilation: 1, begin: 1, out: 6 };
+        let pooled = Flex::pool(&x, &[axis], Pooling::Max).unwrap();
+        let given = format!("{:?}", pooled.storage::<f32>());
+        assert_eq!(given, "[1.0, NaN, NaN, 3.0, 3.0, -inf]");
     }
 }

@@ -1,13 +1,13 @@
 //! Products of matrices, shared among the cores.
 
-use rayon::prelude::*;
-
 use super::gemm::{Columns, Finish, Part, multiply};
+use super::matrix::Matrix;
 use super::panels::Panels;
 use super::simd::TileSize;
+use super::team;
 
 /// Below so many multiplications the threads cost more than they save.
-const WORTH_SHARING: usize = 1 << 21;
+const WORTH_SHARING: usize = 1 << 19;
 
 /// The shape of an answer: `[images, groups * rows, columns]`.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,25 @@ pub(super) fn product<C: Columns>(
     right: impl Fn(usize) -> C + Sync,
     finish: Finish<'_>,
 ) -> Vec<f32> {
-    let mut places = vec![0.0; answer.images * groups.len() * answer.rows * answer.columns];
     let grid = Grid::of(groups, &answer);
+    if C::PACKED || grid.panels == 1 {
+        return compute(groups, (answer, &grid), right, finish);
+    }
+    // Else each part would bring the same columns into order.
+    let matrix = |(group, left): (usize, &Panels)| {
+        Matrix::of(&right(group), left.depth(), answer.images * answer.columns)
+    };
+    let matrices: Vec<Matrix> = groups.iter().enumerate().map(matrix).collect();
+    compute(groups, (answer, &grid), |group| &matrices[group], finish)
+}
+
+fn compute<C: Columns>(
+    groups: &[Panels],
+    (answer, grid): (Answer, &Grid),
+    right: impl Fn(usize) -> C + Sync,
+    finish: Finish<'_>,
+) -> Vec<f32> {
+    let mut places = vec![0.0; answer.images * groups.len() * answer.rows * answer.columns];
     let parts = grid.parts(groups, &answer, &mut places);
     let work = |(group, part): (usize, Part<'_>)| {
         let Some(left) = groups.get(group) else { return };
@@ -34,7 +51,7 @@ pub(super) fn product<C: Columns>(
         multiply(left, &right(group), part, Finish { row_bias, ..finish });
     };
     if grid.shared {
-        parts.into_par_iter().with_max_len(1).for_each(work);
+        team::for_each(parts.into_iter(), work);
     } else {
         parts.into_iter().for_each(work);
     }
@@ -54,7 +71,7 @@ impl Grid {
         let panels = groups.first().map_or(0, Panels::count);
         let weights: usize = groups.iter().map(Panels::size).sum();
         let total = weights * answer.columns * answer.images;
-        let (threads, most) = (rayon::current_num_threads(), total / WORTH_SHARING);
+        let (threads, most) = (team::threads(), total / WORTH_SHARING);
         if threads == 1 || most == 0 {
             return Self { images: 1, columns: 1, panels: 1, shared: false };
         }
@@ -62,10 +79,14 @@ impl Grid {
         let images = answer.images.min(wanted);
         let columns =
             wanted.div_ceil(images).min(answer.columns / (2 * TileSize::here().width)).max(1);
+        let panels = panels.min(wanted);
+        if images * columns < panels {
+            // Columns too few to deal out are packed once for all.
+            return Self { images: 1, columns: 1, panels, shared: true };
+        }
         // A part that holds some columns only holds those of one image.
         let images = if columns > 1 { answer.images } else { images };
-        let panels = wanted.div_ceil(images * columns).clamp(1, panels.max(1));
-        Self { images, columns, panels, shared: true }
+        Self { images, columns, panels: 1, shared: true }
     }
 
     /// The parts, each with its group, and the places of the answer dealt out to

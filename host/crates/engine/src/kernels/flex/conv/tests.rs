@@ -66,7 +66,7 @@ impl Case {
             residual: Some(residual.clone()),
             activation: Some(Activation::LeakyRelu { alpha: 0.5 }),
         };
-        let given = Flex::conv_packed(x, &weights, &axes, tail);
+        let given = Flex::conv_packed(x, &weights, &axes, tail).unwrap();
         let sums = wanted.storage::<f32>().iter().zip(residual.storage::<f32>());
         let wanted: Vec<f32> =
             sums.map(|(a, b)| a + b).map(|x| if x < 0.0 { 0.5 * x } else { x }).collect();
@@ -144,7 +144,7 @@ fn what_is_not_a_number_spreads_to_its_windows_only() {
     let (weights, _) = Flex::pack_conv(&tensor(&[1, 1, 3, 3], 2), 1).unwrap();
     let axes = Case { size: [5, 5], ..PLAIN }.axes();
     let tail = ConvTail { bias: None, residual: None, activation: Some(Activation::Relu) };
-    let y = Flex::conv_packed(x, &weights, &axes, tail);
+    let y = Flex::conv_packed(x, &weights, &axes, tail).unwrap();
     for (i, value) in y.storage::<f32>().iter().enumerate() {
         let (row, column) = (i / 5, i % 5);
         assert_eq!(value.is_nan(), row < 2 && column < 2, "{i}: {value}");
