@@ -33,10 +33,14 @@ pub(crate) trait Kernels: Backend {
         usize::MAX
     }
 
-    /// What each window of `[batch, channels, size...]` is pooled to. `None` where
-    /// Burn's own kernels do it. No dimension of the answer is zero.
-    fn pool(_: &FloatTensor<Self>, _: &[ConvAxis], _: Pooling) -> Option<FloatTensor<Self>> {
-        None
+    /// What each window of `[batch, channels, size...]` is pooled to. The operand
+    /// comes back where Burn's own kernels do it. No dimension of the answer is zero.
+    fn pool(
+        x: FloatTensor<Self>,
+        _: &[ConvAxis],
+        _: Pooling<'_>,
+    ) -> Result<FloatTensor<Self>, FloatTensor<Self>> {
+        Err(x)
     }
 
     /// Reorders weights `[maps, depth, kernel...]`, and says how many bytes they
@@ -101,6 +105,11 @@ pub(crate) trait Kernels: Backend {
     /// The powers of e of the entries along an axis, divided by their sum.
     fn softmax_along(x: FloatTensor<Self>, axis: usize) -> FloatTensor<Self> {
         Self::softmax(x, axis)
+    }
+
+    /// Joins tensors of one dtype whose dims differ in `axis` only.
+    fn float_joined(tensors: Vec<FloatTensor<Self>>, axis: usize) -> FloatTensor<Self> {
+        Self::float_cat(tensors, axis)
     }
 
     /// `dims` have as many elements.
@@ -191,10 +200,10 @@ pub(crate) struct ConvTail<B: Kernels> {
 
 /// What becomes of the entries of a window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Pooling {
+pub(crate) enum Pooling<'a> {
     Max,
-    /// Padding counts as zeros.
-    Mean,
+    /// The sum, padding as zeros, times a number for each window.
+    Sum(&'a [f32]),
 }
 
 /// How the device stores bools.

@@ -69,15 +69,14 @@ fn max_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
             let values = Value::from(values.reshape(&out)).cast(ctx, dtype)?;
             return Ok(vec![values, indices.reshape(&out).into()]);
         }
-        let pooled = match at_once(&x, &placed, Pooling::Max) {
-            Some(pooled) => pooled,
-            None => by_pairs(ctx, x, &placed, f64::NEG_INFINITY, |x, [h, w]| {
+        let pooled = at_once(x, &placed, Pooling::Max).or_else(|x| {
+            let pooled = by_pairs(ctx, x, &placed, f64::NEG_INFINITY, |x, [h, w]| {
                 let (kernel, stride) = ([h.kernel, w.kernel], [h.stride, w.stride]);
                 let (padding, dilation) = ([h.begin, w.begin], [h.dilation, w.dilation]);
                 B::max_pool2d(x, kernel, stride, padding, dilation, false)
-            })?
-            .reshape(&out),
-        };
+            })?;
+            Ok::<_, OpError>(pooled.reshape(&out))
+        })?;
         Ok(vec![Value::from(pooled).cast(ctx, dtype)?])
     })
 }
@@ -125,15 +124,15 @@ fn max_with_indices<B: Kernels>(
     Ok((DeviceTensor::Float(pooled.output), indices))
 }
 
-/// Pools all spatial axes, where the backend does that.
+/// Pools all spatial axes; the operand comes back where the backend does not.
 fn at_once<B: Kernels>(
-    x: &DeviceTensor<B>,
+    x: DeviceTensor<B>,
     placed: &Placed,
-    pooling: Pooling,
-) -> Option<DeviceTensor<B>> {
-    let DeviceTensor::Float(x) = x else { return None };
+    pooling: Pooling<'_>,
+) -> Result<DeviceTensor<B>, DeviceTensor<B>> {
+    let DeviceTensor::Float(x) = x else { return Err(x) };
     let axes: Vec<ConvAxis> = placed.axes.iter().map(Axis::of_conv).collect();
-    B::pool(x, &axes, pooling).map(DeviceTensor::Float)
+    B::pool(x, &axes, pooling).map(DeviceTensor::Float).map_err(DeviceTensor::Float)
 }
 
 /// Pools the spatial axes, the last two first, each pass over two of them.
@@ -188,17 +187,30 @@ pub(super) fn average<B: Kernels>(
     if out.contains(&0) {
         return Ok(Value::empty(x.dtype(), out));
     }
-    let counts = placed.axes.iter().map(|axis| counts(axis, count_padding));
-    let ratios = counts.zip(&placed.axes).map(|(counts, axis)| {
-        let ratio = |n: usize| if n == 0 { 0.0 } else { axis.kernel as f64 / n as f64 };
-        counts.into_iter().map(ratio).collect::<Vec<f64>>()
-    });
-    let ratios: Vec<Vec<f64>> = ratios.collect();
     if placed.axes.iter().all(Axis::sees_all) {
         return global_average(ctx, x);
     }
-    let means = mean_of_padded(ctx, x, &placed)?.reshape(&out);
+    let counts: Vec<Vec<usize>> =
+        placed.axes.iter().map(|axis| counts(axis, count_padding)).collect();
+    let x = match at_once(x.into_device(ctx)?, &placed, Pooling::Sum(&shares(&counts))) {
+        Ok(means) => return Ok(means.into()),
+        Err(x) => x,
+    };
+    let ratios = counts.iter().zip(&placed.axes).map(|(counts, axis)| {
+        let ratio = |&n: &usize| if n == 0 { 0.0 } else { axis.kernel as f64 / n as f64 };
+        counts.iter().map(ratio).collect::<Vec<f64>>()
+    });
+    let ratios: Vec<Vec<f64>> = ratios.collect();
+    let means = mean_of_padded(ctx, x.into(), &placed)?.reshape(&out);
     scale_places(ctx, means.into(), &out, &ratios)
+}
+
+/// For each window, the share that each of its entries has in its mean.
+fn shares(counts: &[Vec<usize>]) -> Vec<f32> {
+    counts.iter().fold(vec![1.0], |shares, counts| {
+        let share = |&n: &usize| if n == 0 { 0.0 } else { (n as f32).recip() };
+        shares.iter().flat_map(|before| counts.iter().map(move |n| before * share(n))).collect()
+    })
 }
 
 /// How many entries each window along an axis covers.
@@ -229,9 +241,6 @@ fn mean_of_padded<B: Kernels>(
         return Err(OpError::DType { what: "the operand", expected, given });
     }
     let x = x.into_device(ctx)?;
-    if let Some(pooled) = at_once(&x, placed, Pooling::Mean) {
-        return Ok(pooled);
-    }
     let device = ctx.device().clone();
     by_pairs(ctx, x, placed, 0.0, move |x, [h, w]| {
         let (kernel, stride) = ([h.kernel, w.kernel], [h.stride, w.stride]);

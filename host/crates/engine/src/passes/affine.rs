@@ -5,10 +5,14 @@ use ingle_types::{DType, Tensor};
 
 use super::pattern::{scalar, with_constant};
 use super::rewriter::Rewriter;
+use super::shapes::{Dim, Shapes};
 use crate::graph::{Attribute, Node, ValueId};
 use crate::value::Host;
 
-pub(super) fn run(graph: &mut Rewriter) {
+/// The version of ONNX's operator that is put in.
+const CONV: (&str, &str, i64) = ("", "Conv", 11);
+
+pub(super) fn run(graph: &mut Rewriter, shapes: &Shapes) {
     for at in graph.places() {
         while let Some(change) = graph.node(at).and_then(|node| before(graph, node)) {
             change.apply(graph, at);
@@ -17,6 +21,9 @@ pub(super) fn run(graph: &mut Rewriter) {
             swap.apply(graph, at);
         }
         if let Some(change) = graph.node(at).and_then(|node| behind(graph, node)) {
+            change.apply(graph, at);
+        }
+        if let Some(change) = graph.node(at).and_then(|node| alone(graph, shapes, node)) {
             change.apply(graph, at);
         }
     }
@@ -59,12 +66,14 @@ struct Change {
 impl Change {
     fn apply(self, graph: &mut Rewriter, at: usize) {
         let Self { mut product, x, weight, bias } = self;
-        let Some(old) = product.input(1) else { return };
         let named = |what: &str| format!("{} ({what})", product.label.node);
-        let (bias_name, weight_name) = (named("bias"), graph.name(old).to_owned());
-        let weight = match weight {
-            Some(weight) => graph.add_constant(weight_name, weight),
-            None => old,
+        let (bias_name, weight_name) = (named("bias"), named("weight"));
+        let old = product.input(1);
+        let weight_name = old.map_or(weight_name, |old| graph.name(old).to_owned());
+        let weight = match (weight, old) {
+            (Some(weight), _) => graph.add_constant(weight_name, weight),
+            (None, Some(old)) => old,
+            (None, None) => return,
         };
         let bias = graph.add_constant(bias_name, bias);
         product.inputs = vec![Some(x), Some(weight), Some(bias)];
@@ -320,6 +329,25 @@ fn affine_of(
     affine.is_finite().then_some(affine)
 }
 
+/// A batch norm that nothing before it takes in, as a convolution of each channel
+/// with one weight: what follows goes into that.
+fn alone(graph: &Rewriter, shapes: &Shapes, node: &Node) -> Option<Change> {
+    let (x, _) = steps(graph, node).filter(|_| node.is("BatchNormalization"))?;
+    let dims = shapes.dims(graph, x)?;
+    let Some(&Dim::Known(channels)) = dims.get(1) else { return None };
+    if !(3..=5).contains(&dims.len()) || channels == 0 {
+        return None;
+    }
+    let affine = batch_norm(graph, node, channels)?;
+    let numbers = |of: &[f64]| of.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+    let kernel = [&[channels, 1][..], &vec![1; dims.len() - 2]].concat();
+    let weight = Tensor::from_slice(&kernel, &numbers(&affine.scale)).ok()?;
+    let bias = Tensor::from_slice(&[channels], &numbers(&affine.shift)).ok()?;
+    let group = i64::try_from(channels).ok()?;
+    let product = node.instead(CONV, vec![], vec![("group", Attribute::Int(group))]);
+    Some(Change { product, x, weight: Some(weight), bias })
+}
+
 fn batch_norm(graph: &Rewriter, node: &Node, channels: usize) -> Option<Affine> {
     let parameter = |index| {
         let tensor = graph.constant(node.input(index)?)?;
@@ -339,7 +367,7 @@ fn batch_norm(graph: &Rewriter, node: &Node, channels: usize) -> Option<Affine> 
 #[cfg(test)]
 mod tests {
     use crate::passes::testing::Sketch;
-    use crate::testing::{counting, f32s};
+    use crate::testing::{counting, f32s, i64s};
 
     /// x, of two channels, and a convolution of it, as "c".
     fn convolved(weight: &[usize], groups: i64, pads: i64) -> Sketch {
@@ -364,7 +392,19 @@ mod tests {
         normed(convolved(&[2, 2, 2, 2], 1, 0)).output("y").becomes(&["Conv"]);
         normed(convolved(&[2, 1, 3, 3], 2, 1)).output("y").becomes(&["Conv"]);
         let both = normed(convolved(&[2, 2, 2, 2], 1, 0)).output("y").output("c");
-        both.becomes(&["Conv", "BatchNormalization"]);
+        both.becomes(&["Conv", "Conv"]);
+    }
+
+    #[test]
+    fn a_batch_norm_by_itself_takes_in_what_follows() {
+        let x = || Sketch::new(17).input("c", &[-1, 2, -1, 3], counting(&[1, 2, 3, 3]));
+        let scaled = normed(x()).weight("s", f32s(&[2, 1, 1], &[0.5, -2.]));
+        let scaled = scaled.node("Mul", &["y", "s"], "m").node("Add", &["s", "m"], "a");
+        scaled.node("Relu", &["a"], "z").output("z").becomes(&["FusedConv"]);
+        // Of how many axes there are, nothing is known.
+        let unknown = Sketch::new(17).input("i", &[-1], i64s(&[4], &[1, 2, 3, 3]));
+        let unknown = unknown.weight("v", f32s(&[1], &[0.5])).node("Expand", &["v", "i"], "c");
+        normed(unknown).output("y").becomes(&["Expand", "BatchNormalization"]);
     }
 
     #[test]

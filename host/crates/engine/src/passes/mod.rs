@@ -56,7 +56,7 @@ pub(crate) fn optimize<B: Kernels>(
     activations::run(&mut graph, &shapes);
     layer_norm::run(&mut graph, &shapes);
     lookups::run(&mut graph, &shapes, registry, ctx);
-    affine::run(&mut graph);
+    affine::run(&mut graph, &shapes);
     linear::run(&mut graph, &shapes);
     convolutions::run(&mut graph, &shapes);
     graph.finish()

@@ -263,7 +263,7 @@ impl<B: Kernels> DeviceTensor<B> {
             }
         }
         Ok(if !floats.is_empty() {
-            Self::Float(B::float_cat(floats, axis))
+            Self::Float(B::float_joined(floats, axis))
         } else if !ints.is_empty() {
             Self::Int(B::int_cat(ints, axis))
         } else if !bools.is_empty() {

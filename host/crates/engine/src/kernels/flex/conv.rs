@@ -2,8 +2,10 @@
 //! that each window covers, `[taps, windows]`. The right side never exists as a
 //! whole; its blocks are gathered from the operand's planes when they are needed.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::buffers;
 use super::depthwise;
 use super::gemm::{Columns, Finish};
 use super::lines::{copy_long, copy_loosely};
@@ -105,7 +107,11 @@ pub(super) fn convolve(
             let answer = Answer { images: windows.batch, rows: *maps, columns: planes.windows() };
             let entries = planes.lay_out(x);
             let right = |group| Gathered::of(&entries, &planes, windows, [group, groups.len()]);
-            product(groups, answer, right, finish)
+            let answer = product(groups, answer, right, finish);
+            if let Cow::Owned(planes) = entries {
+                buffers::give_floats(planes);
+            }
+            answer
         }
         Weights::Channels { values, maps, .. } => {
             depthwise::convolve(x, values, *maps, &planes, finish)
@@ -184,13 +190,12 @@ impl<'a> Gathered<'a> {
     /// one overwrites.
     #[inline(always)]
     fn gather(&self, runs: &[Run], rows: &[usize], width: usize, into: &mut [f32]) {
-        let mut line = [0.0; 2 * WIDE];
-        for (row, to) in rows.iter().zip(into.chunks_exact_mut(width)) {
+        for (row, start) in rows.iter().zip((0..into.len()).step_by(width)) {
             for run in runs {
                 let from = self.entries.get(row + run.from..).unwrap_or_default();
-                copy_loosely(from, line.get_mut(run.at..).unwrap_or_default(), run.length);
+                let to = into.get_mut(start + run.at..).unwrap_or_default();
+                copy_loosely(from, to, run.length);
             }
-            copy_long(&line, to);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Copies that put a tensor's elements into row-major order.
 
-use burn::tensor::{BoolStore, Bytes, DType};
+use burn::tensor::{BoolStore, Bytes, DType, TensorData};
 use burn_flex::{FlexTensor, Layout};
 use bytemuck::Pod;
+
+use super::{buffers, floats, team};
 
 /// As `to_contiguous`, whose walk over more than two axes is slow.
 pub(super) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
@@ -24,6 +26,45 @@ pub(super) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
         }
         None => tensor.to_contiguous(),
     }
+}
+
+/// Elements that are worth a thread of their own.
+const SHARE: usize = 1 << 15;
+
+/// Joins tensors whose dims differ in `axis` only. `None` where Burn's own copy
+/// does it.
+pub(super) fn join(tensors: &[FlexTensor], axis: usize) -> Option<FlexTensor> {
+    let mut dims = tensors.first()?.layout().shape().to_vec();
+    let sizes = tensors.iter().map(|t| t.layout().shape().as_slice().get(axis).copied());
+    *dims.get_mut(axis)? = sizes.sum::<Option<usize>>()?;
+    let wanted = |t: &FlexTensor| t.dtype() == DType::F32 && t.layout().num_elements() > 0;
+    if !tensors.iter().all(wanted) {
+        return None;
+    }
+    let tensors: Vec<FlexTensor> = tensors.iter().map(FlexTensor::to_contiguous).collect();
+    let rows: usize = dims.get(..axis)?.iter().product();
+    let mut answer = buffers::take(dims.iter().product());
+    let row = answer.len() / rows;
+    // From each tensor, as much as one row of the answer takes.
+    let parts: Vec<(&[f32], usize)> =
+        tensors.iter().map(|t| (floats(t), t.layout().num_elements() / rows)).collect();
+    let copy_rows = |(first, into): (usize, &mut [f32])| {
+        for (row, mut into) in (first..).zip(into.chunks_exact_mut(row)) {
+            for &(from, length) in &parts {
+                let Some(from) = from.get(row * length..(row + 1) * length) else { return };
+                let Some((to, rest)) = into.split_at_mut_checked(length) else { return };
+                to.copy_from_slice(from);
+                into = rest;
+            }
+        }
+    };
+    let some = SHARE.div_ceil(row);
+    if rows <= some {
+        copy_rows((0, &mut answer));
+    } else {
+        team::for_each((0..rows).step_by(some).zip(answer.chunks_mut(some * row)), copy_rows);
+    }
+    Some(FlexTensor::from_data(TensorData::new(answer, dims)))
 }
 
 fn copied<T: Pod + Send + Sync>(tensor: &FlexTensor, walk: &Walk) -> Option<Bytes> {
@@ -151,7 +192,6 @@ fn copy_turned<T: Copy>(
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
     use burn::tensor::ops::FloatTensorOps;
     use burn_flex::Flex;
 
@@ -179,6 +219,22 @@ mod tests {
         }
         let long = tensor(&[2, 3, 40, 33]);
         check(&Flex::float_permute(long, &[1, 0, 3, 2]));
+    }
+
+    #[test]
+    fn tensors_are_joined_along_every_axis_as_burn_does() {
+        let (small, large) = ([2, 3, 4], [40, 50, 60]);
+        for sizes in [small, large] {
+            for axis in 0..3 {
+                let mut other = sizes;
+                other[axis] += 3;
+                let turned = Flex::float_swap_dims(tensor(&[sizes[1], sizes[0], sizes[2]]), 0, 1);
+                let all = vec![tensor(&sizes), tensor(&other), turned];
+                let given = join(&all, axis).unwrap();
+                let wanted = Flex::float_cat(all, axis);
+                assert_eq!(given.into_data(), wanted.into_data(), "{sizes:?} {axis}");
+            }
+        }
     }
 
     #[test]

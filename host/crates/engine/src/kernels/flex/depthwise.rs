@@ -4,10 +4,11 @@
 
 use pulp::Simd;
 
-use super::activate::activate;
+use super::activate::{activate, activate_vector, is_cheap};
 use super::gemm::Finish;
 use super::planes::Planes;
 use super::sliding::{Fold, Slide, slide};
+use crate::kernels::Activation;
 
 /// The sums of entries times weights, a map after the other.
 struct Depthwise<'a> {
@@ -22,6 +23,8 @@ struct Depthwise<'a> {
 struct Weighted<'a> {
     weights: &'a [f32],
     bias: f32,
+    /// Only where nothing else comes before it.
+    activation: Option<Activation>,
 }
 
 impl Fold for Weighted<'_> {
@@ -35,6 +38,21 @@ impl Fold for Weighted<'_> {
         let weight = simd.splat_f32s(self.weights.get(tap).copied().unwrap_or_default());
         move |sum, entry| simd.mul_add_e_f32s(weight, entry, sum)
     }
+
+    #[inline(always)]
+    fn last<S: Simd>(&self, simd: S, folded: S::f32s) -> S::f32s {
+        match self.activation {
+            Some(activation) => activate_vector(simd, activation, folded),
+            None => folded,
+        }
+    }
+}
+
+impl Depthwise<'_> {
+    /// An activation that is applied to whole vectors before anything else.
+    fn early(&self) -> Option<Activation> {
+        self.finish.activation.filter(|&a| self.finish.residual.is_none() && is_cheap(a))
+    }
 }
 
 impl Slide for Depthwise<'_> {
@@ -46,10 +64,8 @@ impl Slide for Depthwise<'_> {
     fn fold(&self, place: usize, taps: usize) -> impl Fold {
         let map = place % (self.weights.len() / taps);
         let bias = self.finish.row_bias.and_then(|bias| bias.get(map)).copied().unwrap_or(0.0);
-        Weighted {
-            weights: self.weights.get(map * taps..(map + 1) * taps).unwrap_or_default(),
-            bias,
-        }
+        let weights = self.weights.get(map * taps..(map + 1) * taps).unwrap_or_default();
+        Weighted { weights, bias, activation: self.early() }
     }
 
     #[inline(always)]
@@ -59,7 +75,7 @@ impl Slide for Depthwise<'_> {
         for (to, other) in answer.iter_mut().zip(residual.unwrap_or_default()) {
             *to += other;
         }
-        if let Some(activation) = self.finish.activation {
+        if let Some(activation) = self.finish.activation.filter(|_| self.early().is_none()) {
             activate(activation, answer);
         }
     }

@@ -36,15 +36,28 @@ pub(super) fn copy_loosely(from: &[f32], to: &mut [f32], length: usize) {
     }
 }
 
-/// As [`copy_loosely`], of one value.
+/// Copies a line of any length into another; quickly, where it is short.
 #[inline(always)]
-pub(super) fn fill_loosely(value: f32, to: &mut [f32], length: usize) {
-    for at in (0..length).step_by(STEP) {
-        let Some(to) = to.get_mut(at..) else { return };
-        match to.first_chunk_mut::<STEP>() {
-            Some(to) => *to = [value; STEP],
-            None => return to.iter_mut().take(length - at).for_each(|to| *to = value),
-        }
+pub(super) fn copy_short(from: &[f32], to: &mut [f32]) {
+    let length = from.len().min(to.len());
+    match length {
+        0..4 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        4..8 => copy_overlapping::<4>(from, to, length),
+        8..16 => copy_overlapping::<8>(from, to, length),
+        _ => copy_overlapping::<16>(from, to, length),
+    }
+}
+
+/// Copies in steps of `N`, the last of which may reach back over the one before.
+#[inline(always)]
+fn copy_overlapping<const N: usize>(from: &[f32], to: &mut [f32], length: usize) {
+    let (from, to) = (from.get(..length), to.get_mut(..length));
+    let (Some(from), Some(to)) = (from, to) else { return };
+    for (from, to) in from.as_chunks::<N>().0.iter().zip(to.as_chunks_mut::<N>().0) {
+        *to = *from;
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
+        *to = *from;
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::buffers;
 use super::gemm::Columns;
 use super::lines::copy_long;
 use super::simd::{TileSize, dispatch};
@@ -18,16 +19,37 @@ pub(crate) struct Matrix {
     width: usize,
 }
 
+/// Columns that are turned at a time, to stay in the cache.
+const BLOCK: usize = 64;
 /// Rows that are worth a step of their own.
 const ROWS: usize = 256;
 /// Entries that are worth sharing among the cores.
 const SHARE: usize = 1 << 15;
 
 impl Matrix {
+    /// To be kept.
     pub(super) fn of(from: &impl Columns, depth: usize, columns: usize) -> Self {
+        Self::in_memory(from, depth, columns, |floats| vec![0.0; floats])
+    }
+
+    /// To be dropped by [`Matrix::give_back`].
+    pub(super) fn for_now(from: &impl Columns, depth: usize, columns: usize) -> Self {
+        Self::in_memory(from, depth, columns, buffers::take)
+    }
+
+    pub(super) fn give_back(self) {
+        buffers::give_floats(self.data);
+    }
+
+    fn in_memory(
+        from: &impl Columns,
+        depth: usize,
+        columns: usize,
+        memory: impl Fn(usize) -> Vec<f32>,
+    ) -> Self {
         let width = TileSize::here().width;
         let mut matrix = Self { data: Vec::new(), depth, columns, width };
-        let mut data = vec![0.0; matrix.start_of(columns.next_multiple_of(width))];
+        let mut data = memory(matrix.start_of(columns.next_multiple_of(width)));
         let panels = (0..columns).step_by(width).zip(data.chunks_mut(depth * width));
         let parts = panels.flat_map(|(column, panel)| {
             let wide = matrix.width_at(column);
@@ -111,12 +133,14 @@ impl View<'_> {
             }
             return;
         }
-        for (i, row) in rows.enumerate() {
-            let to = into.iter_mut().skip(i).step_by(height);
-            let line = from(row * self.row);
-            match self.column {
-                1 => to.zip(line).for_each(|(to, from)| *to = *from),
-                step => to.zip(line.iter().step_by(step)).for_each(|(to, from)| *to = *from),
+        for (into, column) in into.chunks_mut(BLOCK * height).zip((0..).step_by(BLOCK)) {
+            for (i, row) in rows.clone().enumerate() {
+                let to = into.iter_mut().skip(i).step_by(height);
+                let line = from(row * self.row + column * self.column);
+                match self.column {
+                    1 => to.zip(line).for_each(|(to, from)| *to = *from),
+                    step => to.zip(line.iter().step_by(step)).for_each(|(to, from)| *to = *from),
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is faster on the CPU than Burn's own kernels.
 
 mod activate;
+mod buffers;
 mod conv;
 mod copy;
 mod depthwise;
@@ -48,7 +49,7 @@ impl Kernels for Flex {
         axes: &[ConvAxis],
         tail: ConvTail<Self>,
     ) -> Option<FlexTensor> {
-        let x = x.to_contiguous();
+        let x = if x.is_contiguous() { x } else { x.to_contiguous() };
         let (bias, residual) = (tail.bias, tail.residual);
         let (bias, residual) =
             (bias.map(|t| t.to_contiguous()), residual.map(|t| t.to_contiguous()));
@@ -63,11 +64,20 @@ impl Kernels for Flex {
         let answer = conv::convolve(floats(&x), weights, &windows, finish)?;
         let out = axes.iter().map(|axis| axis.out);
         let dims: Vec<usize> = [batch, weights.maps()].into_iter().chain(out).collect();
+        buffers::give(x);
+        residual.into_iter().for_each(buffers::give);
         Some(FlexTensor::from_data(TensorData::new(answer, dims)))
     }
 
     fn matmul(left: FlexTensor, right: FlexTensor) -> FlexTensor {
-        matmul::multiply(&left, &right).unwrap_or_else(|| Self::float_matmul(left, right))
+        match matmul::multiply(&left, &right) {
+            Some(product) => {
+                buffers::give(left);
+                buffers::give(right);
+                product
+            }
+            None => Self::float_matmul(left, right),
+        }
     }
 
     fn pack_matrix(weight: &FlexTensor, turned: bool) -> Option<(matrix::Matrix, usize)> {
@@ -85,11 +95,23 @@ impl Kernels for Flex {
         let bias = bias.map(|bias| bias.to_contiguous());
         let column_bias = bias.as_ref().map(floats);
         let finish = gemm::Finish { column_bias, activation, ..gemm::Finish::default() };
-        matmul::multiply_packed(&x, weights, finish)
+        let product = matmul::multiply_packed(&x, weights, finish);
+        buffers::give(x);
+        product
     }
 
-    fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling) -> Option<FlexTensor> {
-        pool::pool(x, axes, pooling)
+    fn pool(
+        x: FlexTensor,
+        axes: &[ConvAxis],
+        pooling: Pooling<'_>,
+    ) -> Result<FlexTensor, FlexTensor> {
+        match pool::pool(&x, axes, pooling) {
+            Some(pooled) => {
+                buffers::give(x);
+                Ok(pooled)
+            }
+            None => Err(x),
+        }
     }
 
     fn to_quantized(x: FlexTensor, quantizer: Quantizer, dtype: IntDType) -> FlexTensor {
@@ -115,6 +137,16 @@ impl Kernels for Flex {
             return Self::softmax(x, axis);
         }
         elementwise::softmax(x, row).unwrap_or_else(|x| Self::softmax(x, axis))
+    }
+
+    fn float_joined(tensors: Vec<FlexTensor>, axis: usize) -> FlexTensor {
+        match copy::join(&tensors, axis) {
+            Some(joined) => {
+                tensors.into_iter().for_each(buffers::give);
+                joined
+            }
+            None => Self::float_cat(tensors, axis),
+        }
     }
 
     fn float_reshaped(x: FlexTensor, dims: Shape) -> FlexTensor {

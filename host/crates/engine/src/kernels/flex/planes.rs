@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::lines::{copy_every, copy_loosely, fill_loosely};
+use super::buffers;
+use super::lines::{copy_every, copy_short};
 use super::team;
 use crate::kernels::ConvAxis;
 
@@ -32,6 +33,7 @@ pub(super) struct Planes {
     phases: [Vec<usize>; 3],
     /// The size of one plane.
     size: usize,
+    lines: Vec<Line>,
     /// Whether the operand itself is laid out like that.
     same: bool,
 }
@@ -68,10 +70,15 @@ impl Planes {
         let size = rows(d)?.checked_mul(slab)?;
         channels.checked_mul(size).filter(|&floats| same || floats <= most)?;
         let phases = [phases(d), phases(h), phases(w)];
-        let mut planes = Self { axes, pitch, slab, taps: Vec::new(), phases, size, same };
+        let (taps, lines) = (Vec::new(), Vec::new());
+        let mut planes = Self { axes, pitch, slab, taps, phases, size, lines, same };
         let floats = channels.checked_mul(planes.floats())?;
+        if !same && floats > most {
+            return None;
+        }
         planes.taps = planes.all_taps();
-        (same || floats <= most).then_some(planes)
+        planes.lines = planes.all_lines();
+        Some(planes)
     }
 
     fn all_taps(&self) -> Vec<usize> {
@@ -128,12 +135,15 @@ impl Planes {
             return Cow::Borrowed(x);
         }
         let floats = self.floats();
-        let mut planes = vec![0.0; channels * floats + SLACK];
+        let mut planes = buffers::take(channels * floats + SLACK);
         let most = SHARE.div_ceil(floats);
         let parts = x.chunks(most * self.entries()).zip(planes.chunks_mut(most * floats));
         let work = |(x, planes): (&[f32], &mut [f32])| {
             let channels = x.chunks_exact(self.entries()).zip(planes.chunks_exact_mut(floats));
-            channels.for_each(|(x, planes)| self.fill(x, planes, 0.0));
+            for (x, planes) in channels {
+                planes.fill(0.0);
+                self.fill(x, planes);
+            }
         };
         if channels <= most {
             parts.for_each(work)
@@ -143,91 +153,85 @@ impl Planes {
         Cow::Owned(planes)
     }
 
-    /// Spreads a channel into its planes, with `padding` where it has no entries.
+    /// A channel that lies in the operand as in its planes, with enough behind it to
+    /// be read in whole vectors.
+    pub(super) fn within<'a>(&self, x: &'a [f32], channel: usize) -> Option<&'a [f32]> {
+        let entries = x.get(channel * self.size..).filter(|_| self.same)?;
+        (entries.len() >= self.size + SLACK).then_some(entries)
+    }
+
+    /// Spreads a channel into its planes, which hold the padding already.
     #[inline(always)]
-    pub(super) fn fill(&self, x: &[f32], planes: &mut [f32], padding: f32) {
-        let [by_z, by_y, by_x] = &self.phases;
-        let mut planes = planes.chunks_exact_mut(self.size);
-        for z in by_z {
-            for y in by_y {
-                for (x_phase, plane) in by_x.iter().zip(&mut planes) {
-                    self.fill_plane([*z, *y, *x_phase], x, plane, padding);
-                }
-            }
+    pub(super) fn fill(&self, x: &[f32], planes: &mut [f32]) {
+        let [_, _, w] = &self.axes;
+        for line in &self.lines {
+            let from = x.get(line.from..line.until);
+            let to = planes.get_mut(line.to..line.to + line.length);
+            let (Some(from), Some(to)) = (from, to) else { return };
+            if w.stride == 1 { copy_short(from, to) } else { copy_every(w.stride, from, to) }
         }
     }
 
-    #[inline(always)]
-    fn fill_plane(&self, phase: [usize; 3], x: &[f32], plane: &mut [f32], padding: f32) {
+    /// The lines of all planes that are not padding alone.
+    fn all_lines(&self) -> Vec<Line> {
         let [d, h, w] = &self.axes;
-        let span = Span::of(w, phase[2], self.pitch);
-        for (z, start) in (0..self.size).step_by(self.slab).enumerate() {
-            let z = place_of(d, z, phase[0]);
-            for (y, start) in (start..start + self.slab).step_by(self.pitch).enumerate() {
-                let Some(to) = plane.get_mut(start..) else { return };
-                let line = z.zip(place_of(h, y, phase[1])).and_then(|(z, y)| {
-                    let start = (z * h.size + y) * w.size;
-                    x.get(start..start + w.size)
-                });
-                match line {
-                    Some(line) => span.copy(line, to, padding),
-                    None => fill_loosely(padding, to, self.pitch),
+        let [by_z, by_y, by_x] = &self.phases;
+        let mut lines = Vec::new();
+        for (i, z_phase) in by_z.iter().enumerate() {
+            for (j, y_phase) in by_y.iter().enumerate() {
+                for (k, x_phase) in by_x.iter().enumerate() {
+                    let plane = ((i * by_y.len() + j) * by_x.len() + k) * self.size;
+                    let rows = places(d, *z_phase, self.size / self.slab);
+                    for (z, from_z) in rows {
+                        for (y, from_y) in places(h, *y_phase, self.slab / self.pitch) {
+                            let start = (from_z * h.size + from_y) * w.size;
+                            let to = plane + z * self.slab + y * self.pitch;
+                            lines.extend(Line::of(w, *x_phase, start, to, self.pitch));
+                        }
+                    }
                 }
             }
         }
+        lines
     }
 
     /// Copies the windows out of all between the first and the last.
     #[inline(always)]
     pub(super) fn pick(&self, folded: &[f32], answer: &mut [f32]) {
-        let [d, h, w] = self.out();
-        for z in 0..d {
-            for y in 0..h {
-                let from = folded.get(z * self.slab + y * self.pitch..).unwrap_or_default();
-                let to = answer.get_mut((z * h + y) * w..).unwrap_or_default();
-                copy_loosely(from, to, w);
+        let [_, h, w] = self.out();
+        for (z, answer) in answer.chunks_exact_mut(h * w).enumerate() {
+            let slab = folded.get(z * self.slab..).unwrap_or_default();
+            for (from, to) in slab.chunks(self.pitch).zip(answer.chunks_exact_mut(w)) {
+                copy_short(from.get(..w).unwrap_or_default(), to);
             }
         }
     }
 }
 
-/// Which entry along an axis a row of a plane holds, unless that is padding.
-#[inline(always)]
-fn place_of(axis: &ConvAxis, row: usize, phase: usize) -> Option<usize> {
-    (row * axis.stride + phase).checked_sub(axis.begin).filter(|&place| place < axis.size)
+/// The rows of a plane along an axis that hold entries, and which.
+fn places(axis: &ConvAxis, phase: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let place = move |row: usize| (row * axis.stride + phase).checked_sub(axis.begin);
+    let places = (0..rows).filter_map(move |row| Some((row, place(row)?)));
+    places.filter(|(_, place)| *place < axis.size)
 }
 
-/// Entries of a line, `stride` apart, between padding.
-struct Span {
-    stride: usize,
+/// Entries of a line, a stride apart, and where they lie in a plane.
+struct Line {
     from: usize,
-    /// Padding, then entries, then padding.
-    before: usize,
-    inside: usize,
-    behind: usize,
+    /// Where the operand's line ends.
+    until: usize,
+    to: usize,
+    length: usize,
 }
 
-impl Span {
-    #[inline(always)]
-    fn of(axis: &ConvAxis, phase: usize, length: usize) -> Self {
+impl Line {
+    /// `start` and `to`: where the operand's line starts, and that of the plane.
+    fn of(axis: &ConvAxis, phase: usize, start: usize, to: usize, pitch: usize) -> Option<Self> {
         let stride = axis.stride;
-        let before = axis.begin.saturating_sub(phase).div_ceil(stride).min(length);
+        let before = axis.begin.saturating_sub(phase).div_ceil(stride).min(pitch);
         let from = (phase + before * stride).saturating_sub(axis.begin);
-        let inside = axis.size.saturating_sub(from).div_ceil(stride).min(length - before);
-        Self { stride, from, before, inside, behind: length - before - inside }
-    }
-
-    /// Writes a row, and may overwrite what lies behind it.
-    #[inline(always)]
-    fn copy(&self, line: &[f32], to: &mut [f32], padding: f32) {
-        fill_loosely(padding, to, self.before);
-        let from = line.get(self.from..).unwrap_or_default();
-        let to = to.get_mut(self.before..).unwrap_or_default();
-        if self.stride == 1 {
-            copy_loosely(from, to, self.inside);
-        } else {
-            copy_every(self.stride, from, to.get_mut(..self.inside).unwrap_or_default());
-        }
-        fill_loosely(padding, to.get_mut(self.inside..).unwrap_or_default(), self.behind);
+        let length = axis.size.saturating_sub(from).div_ceil(stride).min(pitch - before);
+        let (until, from) = (start + axis.size, start + from);
+        (length > 0).then_some(Self { from, until, to: to + before, length })
     }
 }

@@ -10,7 +10,7 @@ use super::sliding::{Fold, Slide, slide};
 use crate::kernels::{ConvAxis, Pooling};
 
 /// `None` for what Burn's own kernels pool.
-pub(super) fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling) -> Option<FlexTensor> {
+pub(super) fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling<'_>) -> Option<FlexTensor> {
     let &[batch, channels, ..] = x.layout().shape().as_slice() else { return None };
     if x.dtype() != DType::F32 {
         return None;
@@ -19,10 +19,7 @@ pub(super) fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling) -> Optio
     let x = x.to_contiguous();
     let answer = match pooling {
         Pooling::Max => slide(floats(&x), &planes, &Largest, f32::NEG_INFINITY),
-        Pooling::Mean => {
-            let scale = (planes.taps.len() as f32).recip();
-            slide(floats(&x), &planes, &Mean { scale }, 0.0)
-        }
+        Pooling::Sum(factors) => slide(floats(&x), &planes, &Scaled { factors }, 0.0),
     };
     let out = axes.iter().map(|axis| axis.out);
     let dims: Vec<usize> = [batch, channels].into_iter().chain(out).collect();
@@ -64,9 +61,9 @@ impl Slide for Largest {
     fn finish(&self, _: usize, _: &mut [f32]) {}
 }
 
-/// The sum of each window, padding as zeros, times a number.
-struct Mean {
-    scale: f32,
+/// The sum of each window, padding as zeros, times its number.
+struct Scaled<'a> {
+    factors: &'a [f32],
 }
 
 struct Sum;
@@ -83,7 +80,7 @@ impl Fold for Sum {
     }
 }
 
-impl Slide for Mean {
+impl Slide for Scaled<'_> {
     fn maps(&self) -> usize {
         1
     }
@@ -95,8 +92,8 @@ impl Slide for Mean {
 
     #[inline(always)]
     fn finish(&self, _: usize, answer: &mut [f32]) {
-        for value in answer {
-            *value *= self.scale;
+        for (value, factor) in answer.iter_mut().zip(self.factors) {
+            *value *= factor;
         }
     }
 }
@@ -107,7 +104,6 @@ mod tests {
     use burn_flex::Flex;
 
     use super::*;
-    use crate::kernels::Kernels;
 
     const CASES: [[[usize; 2]; 4]; 5] = [
         [[2, 2], [1, 1], [0, 0], [1, 1]],
@@ -134,7 +130,7 @@ mod tests {
     fn the_largest_entries_are_burns() {
         for case @ [kernel, stride, padding, dilation] in CASES {
             let x = FlexTensor::from_data(TensorData::new(values(), [2, 3, 7, 9]));
-            let given = Flex::pool(&x, &axes(case), Pooling::Max).unwrap().into_data();
+            let given = pool(&x, &axes(case), Pooling::Max).unwrap().into_data();
             let wanted = Flex::max_pool2d(x, kernel, stride, padding, dilation, false);
             assert_eq!(given, wanted.into_data(), "{case:?}");
         }
@@ -147,7 +143,8 @@ mod tests {
                 continue;
             }
             let x = FlexTensor::from_data(TensorData::new(values(), [2, 3, 7, 9]));
-            let given = Flex::pool(&x, &axes(case), Pooling::Mean).unwrap().into_data();
+            let share = vec![((kernel[0] * kernel[1]) as f32).recip(); 63];
+            let given = pool(&x, &axes(case), Pooling::Sum(&share)).unwrap().into_data();
             let wanted = Flex::avg_pool2d(x, kernel, stride, padding, true, false).into_data();
             assert_eq!(given.shape, wanted.shape);
             for (a, b) in given.iter::<f32>().zip(wanted.iter::<f32>()) {
@@ -161,7 +158,7 @@ mod tests {
         let x = [1.0, f32::NAN, 2.0, 3.0, f32::NEG_INFINITY];
         let x = FlexTensor::from_data(TensorData::new(x.to_vec(), [1, 1, 5]));
         let axis = ConvAxis { size: 5, kernel: 2, stride: 1, dilation: 1, begin: 1, out: 6 };
-        let pooled = Flex::pool(&x, &[axis], Pooling::Max).unwrap();
+        let pooled = pool(&x, &[axis], Pooling::Max).unwrap();
         let given = format!("{:?}", pooled.storage::<f32>());
         assert_eq!(given, "[1.0, NaN, NaN, 3.0, 3.0, -inf]");
     }

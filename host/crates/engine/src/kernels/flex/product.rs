@@ -1,5 +1,6 @@
 //! Products of matrices, shared among the cores.
 
+use super::buffers;
 use super::gemm::{Columns, Finish, Part, multiply};
 use super::matrix::Matrix;
 use super::panels::Panels;
@@ -31,10 +32,12 @@ pub(super) fn product<C: Columns>(
     }
     // Else each part would bring the same columns into order.
     let matrix = |(group, left): (usize, &Panels)| {
-        Matrix::of(&right(group), left.depth(), answer.images * answer.columns)
+        Matrix::for_now(&right(group), left.depth(), answer.images * answer.columns)
     };
     let matrices: Vec<Matrix> = groups.iter().enumerate().map(matrix).collect();
-    compute(groups, (answer, &grid), |group| &matrices[group], finish)
+    let places = compute(groups, (answer, &grid), |group| &matrices[group], finish);
+    matrices.into_iter().for_each(Matrix::give_back);
+    places
 }
 
 fn compute<C: Columns>(
@@ -43,7 +46,8 @@ fn compute<C: Columns>(
     right: impl Fn(usize) -> C + Sync,
     finish: Finish<'_>,
 ) -> Vec<f32> {
-    let mut places = vec![0.0; answer.images * groups.len() * answer.rows * answer.columns];
+    let floats = answer.images * groups.len() * answer.rows * answer.columns;
+    let mut places = buffers::take(floats);
     let parts = grid.parts(groups, &answer, &mut places);
     let work = |(group, part): (usize, Part<'_>)| {
         let Some(left) = groups.get(group) else { return };

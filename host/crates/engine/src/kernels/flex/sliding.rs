@@ -3,6 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::buffers;
 use super::gemm::with_scratch;
 use super::planes::{Planes, SLACK};
 use super::simd::dispatch;
@@ -12,6 +13,12 @@ use super::team;
 pub(super) trait Fold {
     /// What there is before the first tap.
     fn first<S: Simd>(&self, simd: S) -> S::f32s;
+
+    /// What becomes of a window when all taps are met.
+    #[inline(always)]
+    fn last<S: Simd>(&self, _: S, folded: S::f32s) -> S::f32s {
+        folded
+    }
 
     /// How the entries that a tap meets are added.
     fn add<S: Simd>(&self, simd: S, tap: usize) -> impl Fn(S::f32s, S::f32s) -> S::f32s;
@@ -36,7 +43,7 @@ const WORTH_SHARING: usize = 1 << 17;
 pub(super) fn slide(x: &[f32], planes: &Planes, work: &impl Slide, padding: f32) -> Vec<f32> {
     let (entries, windows) = (planes.entries(), planes.windows());
     let (channels, out) = (x.len() / entries, work.maps() * windows);
-    let mut answer = vec![0.0; channels * out];
+    let mut answer = buffers::take(channels * out);
     let floats = planes.floats() + SLACK + planes.span() + SLACK;
     let part = |(place, (x, answer)): (usize, (&[f32], &mut [f32]))| {
         with_scratch(floats, |scratch| {
@@ -75,14 +82,22 @@ impl<W: Slide> WithSimd for Channels<'_, W> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { planes, x, answer, place, work, padding, scratch } = self;
         let (entries, folded) = scratch.split_at_mut(planes.floats() + SLACK);
+        // No channel writes there.
+        entries.fill(padding);
         let length = planes.span().next_multiple_of(S::F32_LANES);
         let folded = folded.get_mut(..length).unwrap_or_default();
         let windows = planes.windows();
         let channels = x.chunks_exact(planes.entries());
         let answers = answer.chunks_exact_mut(work.maps() * windows);
         let firsts = (place..).step_by(work.maps());
-        for ((x, answer), first) in channels.zip(answers).zip(firsts) {
-            planes.fill(x, entries, padding);
+        for (i, ((channel, answer), first)) in channels.zip(answers).zip(firsts).enumerate() {
+            let entries = match planes.within(x, i) {
+                Some(entries) => entries,
+                None => {
+                    planes.fill(channel, entries);
+                    &*entries
+                }
+            };
             for (answer, place) in answer.chunks_exact_mut(windows).zip(first..) {
                 let fold = work.fold(place, planes.taps.len());
                 fold_all(simd, &fold, &planes.taps, entries, folded);
@@ -96,8 +111,6 @@ impl<W: Slide> WithSimd for Channels<'_, W> {
 /// Vectors of windows that are folded at a time: enough to hide how long a step
 /// takes, few enough for the registers.
 const VECTORS: usize = 8;
-/// As many at the end.
-const SHORT: usize = 4;
 
 #[inline(always)]
 fn fold_all<S: Simd>(
@@ -107,16 +120,20 @@ fn fold_all<S: Simd>(
     entries: &[f32],
     folded: &mut [f32],
 ) {
-    let whole = |length: usize, n: usize| length / (n * S::F32_LANES) * (n * S::F32_LANES);
-    let long = whole(folded.len(), VECTORS);
-    let (most, rest) = folded.split_at_mut(long);
-    let short = whole(rest.len(), SHORT);
-    let (some, rest) = rest.split_at_mut(short);
+    let most = VECTORS * S::F32_LANES;
+    let (most, rest) = folded.split_at_mut(folded.len() / most * most);
     fold_by::<S, VECTORS>(simd, fold, taps, entries, most);
-    let entries = entries.get(long..).unwrap_or_default();
-    fold_by::<S, SHORT>(simd, fold, taps, entries, some);
-    let entries = entries.get(short..).unwrap_or_default();
-    fold_by::<S, 1>(simd, fold, taps, entries, rest);
+    let entries = entries.get(most.len()..).unwrap_or_default();
+    match rest.len() / S::F32_LANES {
+        0 => {}
+        1 => fold_by::<S, 1>(simd, fold, taps, entries, rest),
+        2 => fold_by::<S, 2>(simd, fold, taps, entries, rest),
+        3 => fold_by::<S, 3>(simd, fold, taps, entries, rest),
+        4 => fold_by::<S, 4>(simd, fold, taps, entries, rest),
+        5 => fold_by::<S, 5>(simd, fold, taps, entries, rest),
+        6 => fold_by::<S, 6>(simd, fold, taps, entries, rest),
+        _ => fold_by::<S, 7>(simd, fold, taps, entries, rest),
+    }
 }
 
 #[inline(always)]
@@ -141,7 +158,9 @@ fn fold_by<S: Simd, const N: usize>(
             }
         }
         if let Some(to) = bytemuck::cast_slice_mut(to).first_chunk_mut::<N>() {
-            *to = vectors;
+            for (to, folded) in to.iter_mut().zip(vectors) {
+                *to = fold.last(simd, folded);
+            }
         }
     }
 }
