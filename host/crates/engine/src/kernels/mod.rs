@@ -43,6 +43,20 @@ pub(crate) trait Kernels: Backend {
         Err(x)
     }
 
+    /// Each entry of `[images, channels, entries]` by those of the channels beside it.
+    /// The operand comes back where Burn's own kernels do it.
+    fn local_response(
+        x: FloatTensor<Self>,
+        _: LocalResponse,
+    ) -> Result<FloatTensor<Self>, FloatTensor<Self>> {
+        Err(x)
+    }
+
+    /// The same tensor, in the order in which elements are read fastest.
+    fn float_compact(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
+
     /// Reorders weights `[maps, depth, kernel...]`, and says how many bytes they
     /// take then. `None` where Burn's own convolution takes them as they are.
     fn pack_conv(_: &FloatTensor<Self>, _groups: usize) -> Option<(Self::ConvWeights, usize)> {
@@ -204,6 +218,16 @@ pub(crate) enum Pooling<'a> {
     Max,
     /// The sum, padding as zeros, times a number for each window.
     Sum(&'a [f32]),
+}
+
+/// `x / (bias + alpha / size * s)^beta`, where s is the sum of the squares of
+/// `size` channels around that of x.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalResponse {
+    pub(crate) size: usize,
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) bias: f32,
 }
 
 /// How the device stores bools.

@@ -307,7 +307,7 @@ fn on_floats<B: Kernels>(
         && left.dims() == dims
         && let [value] = host.to_f64().as_slice()
     {
-        let left = left.into_float(ctx, "an operand")?;
+        let left = B::float_compact(left.into_float(ctx, "an operand")?);
         return Ok(DeviceTensor::Float(scalar(left, Scalar::Float(*value))).into());
     }
     let left = left.into_device(ctx)?;
@@ -316,6 +316,7 @@ fn on_floats<B: Kernels>(
     let (DeviceTensor::Float(l), DeviceTensor::Float(r)) = (l, r) else {
         return Err(OpError::Unsupported { what: "arithmetic on bools" });
     };
+    let (l, r) = (B::float_compact(l), B::float_compact(r));
     let answer: DeviceTensor<B> = DeviceTensor::Float((binary.float)(l, r));
     Ok(answer.reshape(dims).into())
 }

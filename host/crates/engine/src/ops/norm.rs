@@ -9,7 +9,7 @@ use super::spatial::pad_constant;
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
 use crate::dims::{axes_at, axis_at};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, LocalResponse};
 use crate::value::{DeviceTensor, Value};
 use crate::{BuildError, OpError};
 
@@ -276,6 +276,8 @@ fn lrn<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     let size = args.int_opt("size")?.ok_or(BuildError::Missing { name: "size" })?;
     let size = usize::try_from(size).ok().filter(|size| (1..1 << 16).contains(size));
     let size = size.ok_or(BuildError::Value { name: "size", reason: "not positive" })?;
+    let [alpha32, beta32, bias32] = [alpha, beta, bias].map(|number| number as f32);
+    let lrn = LocalResponse { size, alpha: alpha32, beta: beta32, bias: bias32 };
     op(move |ctx, mut inputs| {
         let x = inputs.take(0)?;
         let dims = x.dims();
@@ -286,7 +288,11 @@ fn lrn<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
             return Ok(vec![x]);
         }
         let inner = sizes.iter().product();
-        let x: FloatTensor<B> = x.reshape(vec![n, 1, c, inner]).into_float(ctx, "the operand")?;
+        let x = x.reshape(vec![n, c, inner]).into_float(ctx, "the operand")?;
+        let x = match B::local_response(x, lrn) {
+            Ok(answer) => return Ok(vec![DeviceTensor::<B>::Float(answer).reshape(&dims).into()]),
+            Err(x) => B::float_reshape(x, Shape::from([n, 1, c, inner])),
+        };
         let squares = DeviceTensor::<B>::Float(B::float_mul(x.clone(), x.clone()));
         let (before, after) = ((size - 1) / 2, size - 1 - (size - 1) / 2);
         let padded = pad_constant(ctx, squares, &[before, 0], &[after, 0], 0.0)?;

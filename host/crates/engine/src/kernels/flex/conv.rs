@@ -72,6 +72,8 @@ impl Windows {
         let mut all = [one; 3];
         let last = all.len().checked_sub(axes.len()).and_then(|first| all.get_mut(first..))?;
         last.copy_from_slice(axes);
+        // The last axis is the one with neighbours: others are only in the way there.
+        all.sort_by_key(|axis| *axis != one);
         Some(Self { axes: all, channels, batch }.flattened())
     }
 

@@ -24,7 +24,7 @@ const BLOCK: usize = 64;
 /// Rows that are worth a step of their own.
 const ROWS: usize = 256;
 /// Entries that are worth sharing among the cores.
-const SHARE: usize = 1 << 15;
+const SHARE: usize = 1 << 13;
 
 impl Matrix {
     /// To be kept.

@@ -9,6 +9,7 @@ mod elementwise;
 mod gemm;
 mod int;
 mod lines;
+mod lrn;
 mod matmul;
 mod matrix;
 mod panels;
@@ -23,7 +24,9 @@ use burn::tensor::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{DType, IntDType, Shape, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-use super::{Activation, ConvAxis, ConvTail, IntBinary, Kernels, Pooling, Quantizer};
+use super::{
+    Activation, ConvAxis, ConvTail, IntBinary, Kernels, LocalResponse, Pooling, Quantizer,
+};
 use super::{attention, composed_weights};
 
 impl Kernels for Flex {
@@ -112,6 +115,22 @@ impl Kernels for Flex {
             }
             None => Err(x),
         }
+    }
+
+    fn local_response(x: FlexTensor, lrn: LocalResponse) -> Result<FlexTensor, FlexTensor> {
+        match lrn::normalize(&x, lrn) {
+            Some(normalized) => {
+                buffers::give(x);
+                Ok(normalized)
+            }
+            None => Err(x),
+        }
+    }
+
+    /// Burn reads what lies in another order one by one.
+    fn float_compact(x: FlexTensor) -> FlexTensor {
+        let repeated = x.layout().strides().contains(&0);
+        if repeated || x.is_contiguous() { x } else { copy::contiguous(&x) }
     }
 
     fn to_quantized(x: FlexTensor, quantizer: Quantizer, dtype: IntDType) -> FlexTensor {

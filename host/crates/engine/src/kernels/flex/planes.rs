@@ -18,7 +18,7 @@ pub(super) const SLACK: usize = 128;
 const FEW_FLOATS: usize = 1 << 24;
 
 /// Elements that are worth a thread of their own.
-const SHARE: usize = 1 << 15;
+const SHARE: usize = 1 << 13;
 
 /// Where a channel's entries lie in its planes.
 pub(super) struct Planes {

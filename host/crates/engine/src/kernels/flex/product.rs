@@ -8,7 +8,7 @@ use super::simd::TileSize;
 use super::team;
 
 /// Below so many multiplications the threads cost more than they save.
-const WORTH_SHARING: usize = 1 << 19;
+const WORTH_SHARING: usize = 1 << 20;
 
 /// The shape of an answer: `[images, groups * rows, columns]`.
 #[derive(Clone, Copy, Debug)]

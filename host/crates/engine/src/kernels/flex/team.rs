@@ -19,14 +19,39 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_micros(100);
 
 /// Calls `work` with each item, on this thread and those that are free to help.
-pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-    let items = Mutex::new(items);
-    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-    team().run(&|| {
-        while let Some(item) = next() {
-            work(item);
+/// Each thread begins with a share of its own, the same one in every loop, as its
+/// cache may hold what the last loop left there, and then takes from the others'.
+pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T>, work: impl Fn(T) + Sync) {
+    let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
+    let shares = Shares::of(items.len(), threads());
+    let take = |index: usize| items.get(index)?.lock().ok()?.take();
+    team().run(&|member| {
+        while let Some(index) = shares.next(member) {
+            take(index).into_iter().for_each(&work);
         }
     });
+}
+
+/// The indices of items, as many for each member of a team.
+struct Shares {
+    next: Vec<AtomicUsize>,
+    count: usize,
+}
+
+impl Shares {
+    fn of(count: usize, members: usize) -> Self {
+        let next = (0..members).map(|member| AtomicUsize::new(count * member / members));
+        Self { next: next.collect(), count }
+    }
+
+    /// The next one of a member's share, or of another's.
+    fn next(&self, member: usize) -> Option<usize> {
+        let members = self.next.len();
+        (member..member + members).map(|member| member % members).find_map(|member| {
+            let index = self.next.get(member)?.fetch_add(1, Ordering::Relaxed);
+            (index < self.count * (member + 1) / members).then_some(index)
+        })
+    }
 }
 
 /// How many threads may share a loop.
@@ -49,7 +74,8 @@ struct Team {
 
 /// A loop's work, on the stack of the thread that asks for it.
 struct Task<'w> {
-    work: &'w (dyn Fn() + Sync),
+    /// Called with the number of each member that takes part.
+    work: &'w (dyn Fn(usize) + Sync),
     /// The helpers that have ended it.
     ended: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -62,13 +88,13 @@ impl Team {
         Self { helpers, running: AtomicUsize::new(0) }
     }
 
-    fn run(&self, work: &(dyn Fn() + Sync)) {
+    fn run(&self, work: &(dyn Fn(usize) + Sync)) {
         let task = Task { work, ended: AtomicUsize::new(0), panic: Mutex::new(None) };
         let busy = self.running.fetch_add(1, Ordering::Relaxed);
         // Threads that run loops of their own are not to be outnumbered.
         let free = self.helpers.len().saturating_sub(busy);
         let asked = Asked::of(self, free, &task);
-        work();
+        work(0);
         drop(asked);
         let panic = task.panic.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic {
@@ -112,6 +138,8 @@ fn wait_a_little(turns: &mut u32) {
 }
 
 struct Helper {
+    /// Its number; the thread that asks is number zero.
+    member: usize,
     /// Null where it is free, the task where it was asked, [`Helper::busy`] from
     /// when it has begun.
     task: AtomicPtr<Task<'static>>,
@@ -119,10 +147,10 @@ struct Helper {
 }
 
 impl Helper {
-    fn start(index: usize) -> std::io::Result<&'static Self> {
-        let task = AtomicPtr::new(ptr::null_mut());
-        let helper: &'static Self = Box::leak(Box::new(Self { task, thread: OnceLock::new() }));
-        let name = format!("kernels-{index}");
+    fn start(member: usize) -> std::io::Result<&'static Self> {
+        let (task, thread) = (AtomicPtr::new(ptr::null_mut()), OnceLock::new());
+        let helper: &'static Self = Box::leak(Box::new(Self { member, task, thread }));
+        let name = format!("kernels-{member}");
         let thread = thread::Builder::new().name(name).spawn(|| helper.help())?;
         let _ = helper.thread.set(thread.thread().clone());
         Ok(helper)
@@ -160,7 +188,7 @@ impl Helper {
             // that owns it stays in `Asked::drop` until `ended` counts this helper,
             // which is the last access.
             let task = unsafe { &*task };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(task.work)) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (task.work)(self.member))) {
                 *task.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
             task.ended.fetch_add(1, Ordering::Release);
