@@ -3,10 +3,11 @@
 use burn::tensor::ops::{BoolTensor, FloatTensor};
 use ingle_types::DType;
 
+use super::elementwise::{add, apply};
 use super::function::Function;
 use super::generate::full;
 use super::matmul::matmul;
-use super::rnn_cell::{Cell, State, Weights};
+use super::rnn_cell::{Call, Cell, Recurrence, State, Weights};
 use super::tensor::{join, narrow, permute};
 use super::{Args, Built, Registry, op};
 use crate::context::Context;
@@ -262,23 +263,29 @@ impl Layer {
         let rows = self.cell.gates() * self.hidden;
         // The products with the inputs need no state, so they are one product.
         let products = matmul(ctx, x.clone(), direction.weight.clone())?;
+        let products = match &direction.input_bias {
+            Some(bias) => {
+                let bias = DeviceTensor::<B>::Float(bias.clone()).reshape(&[1, 1, rows]);
+                apply(ctx, &add(), products, bias.into())?
+            }
+            None => products,
+        };
+        let recurrence = Recurrence::of(&direction.weights, steps);
         let mut sequence: Vec<Value<B>> = Vec::with_capacity(steps);
         for i in 0..steps {
             ctx.step()?;
             let at = if pass.backwards { steps - 1 - i } else { i };
             let product = narrow(ctx, &products, 0, at, at + 1)?.reshape(vec![batch, rows]);
             let product = product.into_float(ctx, "the operand")?;
-            let product = match &direction.input_bias {
-                Some(bias) => B::float_add(product, bias.clone()),
-                None => product,
-            };
             let ended = match lengths {
                 Some(lengths) => ended(ctx, lengths, at, self.hidden)?,
                 None => None,
             };
             let before = ended.is_some().then(|| state.clone());
             let weights = &direction.weights;
-            state = self.cell.step(weights, &pass.functions, self.clip, product, state);
+            let recurrent = recurrence.product(&state);
+            let call = Call { weights, functions: &pass.functions, clip: self.clip };
+            state = self.cell.step(&call, product, recurrent, state);
             let mut row = state.hidden.clone();
             if let (Some(ended), Some(before)) = (ended, before) {
                 row = B::float_mask_fill(row, ended.clone(), 0f64.into());

@@ -1,5 +1,6 @@
 //! The cells of recurrent layers: one step of one direction.
 
+use burn::tensor::TensorMetadata;
 use burn::tensor::ops::{BoolTensor, FloatTensor};
 
 use super::function::Function;
@@ -51,6 +52,42 @@ pub(super) struct Weights<B: Kernels> {
     pub(super) peepholes: Option<[FloatTensor<B>; 3]>,
 }
 
+/// How the state meets its weights.
+pub(super) struct Recurrence<'a, B: Kernels> {
+    weights: &'a Weights<B>,
+    packed: Option<B::MatrixWeights>,
+    bias: Option<FloatTensor<B>>,
+}
+
+/// To bring the weights into order pays for itself after so many steps.
+const MANY_STEPS: usize = 4;
+
+impl<'a, B: Kernels> Recurrence<'a, B> {
+    pub(super) fn of(weights: &'a Weights<B>, steps: usize) -> Self {
+        let pack = || B::pack_matrix(&weights.recurrence, false).map(|(packed, _)| packed);
+        let packed = (steps >= MANY_STEPS).then(pack).flatten();
+        let bias = weights.hidden_bias.clone();
+        // One number for each column.
+        let flat = |bias: FloatTensor<B>| {
+            let columns = bias.shape().num_elements();
+            B::float_reshape(bias, [columns].into())
+        };
+        Self { weights, bias: if packed.is_some() { bias.map(flat) } else { bias }, packed }
+    }
+
+    pub(super) fn product(&self, state: &State<B>) -> FloatTensor<B> {
+        let hidden = state.hidden.clone();
+        if let Some(packed) = &self.packed {
+            return B::matmul_packed(hidden, packed, self.bias.clone(), None);
+        }
+        let product = B::float_matmul(hidden, self.weights.recurrence.clone());
+        match &self.bias {
+            Some(bias) => B::float_add(product, bias.clone()),
+            None => product,
+        }
+    }
+}
+
 impl Cell {
     pub(super) fn gates(self) -> usize {
         match self {
@@ -69,21 +106,15 @@ impl Cell {
         }
     }
 
-    /// The state after one step. `product` is that of weights and input.
+    /// The state after one step. `product` is that of weights and input, and
+    /// `recurrent` that of weights and state; both with their biases.
     pub(super) fn step<B: Kernels>(
         self,
-        weights: &Weights<B>,
-        functions: &[Function],
-        clip: Option<f64>,
+        call: &Call<'_, B>,
         product: FloatTensor<B>,
+        recurrent: FloatTensor<B>,
         state: State<B>,
     ) -> State<B> {
-        let call = Call { weights, functions, clip };
-        let recurrent = B::float_matmul(state.hidden.clone(), weights.recurrence.clone());
-        let recurrent = match &weights.hidden_bias {
-            Some(bias) => B::float_add(recurrent, bias.clone()),
-            None => recurrent,
-        };
         match self {
             Self::Plain => {
                 let hidden = call.function(0, B::float_add(product, recurrent));
@@ -96,10 +127,10 @@ impl Cell {
 }
 
 /// What a cell computes with.
-struct Call<'a, B: Kernels> {
-    weights: &'a Weights<B>,
-    functions: &'a [Function],
-    clip: Option<f64>,
+pub(super) struct Call<'a, B: Kernels> {
+    pub(super) weights: &'a Weights<B>,
+    pub(super) functions: &'a [Function],
+    pub(super) clip: Option<f64>,
 }
 
 impl<B: Kernels> Call<'_, B> {

@@ -144,6 +144,7 @@ struct Run {
 
 /// The columns of the widest panel.
 const WIDE: usize = TileSize::MOST_COLUMNS;
+const HALF: usize = WIDE / 2;
 
 impl<'a> Gathered<'a> {
     fn of(
@@ -191,12 +192,12 @@ impl<'a> Gathered<'a> {
     /// Gathers the columns of several runs. What is copied behind a run, the next
     /// one overwrites.
     #[inline(always)]
-    fn gather(&self, runs: &[Run], rows: &[usize], width: usize, into: &mut [f32]) {
+    fn gather<const N: usize>(&self, runs: &[Run], rows: &[usize], width: usize, into: &mut [f32]) {
         for (row, start) in rows.iter().zip((0..into.len()).step_by(width)) {
             for run in runs {
                 let from = self.entries.get(row + run.from..).unwrap_or_default();
                 let to = into.get_mut(start + run.at..).unwrap_or_default();
-                copy_loosely(from, to, run.length);
+                copy_loosely::<N>(from, to, run.length);
             }
         }
     }
@@ -213,7 +214,10 @@ impl Columns for Gathered<'_> {
                     copy_long(self.entries.get(row + run.from..).unwrap_or_default(), to);
                 }
             }
-            runs => self.gather(runs, rows, width, into),
+            runs if runs.iter().all(|run| run.length <= HALF) => {
+                self.gather::<HALF>(runs, rows, width, into);
+            }
+            runs => self.gather::<WIDE>(runs, rows, width, into),
         }
     }
 }

@@ -16,23 +16,14 @@ pub(super) fn copy_long(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// So many floats are copied at once where what lies behind them may be lost.
-const STEP: usize = 16;
-
-/// Copies `length` entries in whole vectors. What `to` holds behind them may be
-/// overwritten: to be written later.
+/// Copies `length` entries, `N` at most, as one piece of `N`. What `to` holds behind
+/// them may be overwritten: to be written later.
 #[inline(always)]
-pub(super) fn copy_loosely(from: &[f32], to: &mut [f32], length: usize) {
-    for at in (0..length).step_by(STEP) {
-        let (from, to) = (from.get(at..), to.get_mut(at..));
-        let (Some(from), Some(to)) = (from, to) else { return };
-        match (from.first_chunk::<STEP>(), to.first_chunk_mut::<STEP>()) {
-            (Some(from), Some(to)) => *to = *from,
-            _ => {
-                to.iter_mut().zip(from).take(length - at).for_each(|(to, from)| *to = *from);
-                return;
-            }
-        }
+pub(super) fn copy_loosely<const N: usize>(from: &[f32], to: &mut [f32], length: usize) {
+    match (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        (Some(from), Some(to)) => *to = *from,
+        // Where either ends.
+        _ => to.iter_mut().zip(from).take(length).for_each(|(to, from)| *to = *from),
     }
 }
 
