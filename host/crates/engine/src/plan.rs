@@ -363,7 +363,7 @@ impl<'a, B: Kernels> Compiler<'a, B> {
             compiled.push(Step { op, label, inputs, own, held: holds, outputs });
         }
         compiled.reverse();
-        let constants = sources.constants;
+        let constants = sources.constants.into_iter().map(Value::kept).collect();
         let values = graph.values.len();
         Plan { steps: compiled, constants, inputs, defaults, outputs, values, held }
     }

@@ -2,7 +2,6 @@
 //! traits, with defaults that a backend may override with something faster.
 
 mod activation;
-mod attention;
 mod flex;
 mod ints;
 mod quantize;
@@ -54,6 +53,16 @@ pub(crate) trait Kernels: Backend {
 
     /// The same tensor, in the order in which elements are read fastest.
     fn float_compact(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
+
+    /// A constant of a program, in memory that other programs' equal ones may use.
+    fn float_constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
+
+    /// As [`Kernels::float_constant`].
+    fn int_constant(x: IntTensor<Self>) -> IntTensor<Self> {
         x
     }
 

@@ -129,6 +129,25 @@ impl Conv {
         if operands.out.contains(&0) {
             return Ok(vec![Value::empty(weight.dtype(), operands.out)]);
         }
+        let dtype = weight.dtype();
+        if matches!(dtype, DType::F16 | DType::BF16) && B::full_floats() {
+            // Sums of 16 bits would lose what the products have.
+            let wide = |value: Value<B>| value.cast(ctx, DType::F32);
+            let Operands { x, bias, residual, out, placed } = operands;
+            let (bias, residual) = (bias.map(wide).transpose()?, residual.map(wide).transpose()?);
+            let operands = Operands { x: wide(x)?, bias, residual, out, placed };
+            let answers = self.apply(ctx, operands, wide(weight)?)?;
+            return answers.into_iter().map(|answer| answer.cast(ctx, dtype)).collect();
+        }
+        self.apply(ctx, operands, weight)
+    }
+
+    fn apply<B: Kernels>(
+        &self,
+        ctx: &Context<B>,
+        operands: Operands<B>,
+        weight: Value<B>,
+    ) -> Result<Vec<Value<B>>, OpError> {
         let weight = weight.into_float(ctx, "the weights")?;
         match B::pack_conv(&weight, self.groups) {
             Some((weights, _)) => self.fast(ctx, operands, &weights),

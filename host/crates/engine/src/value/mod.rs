@@ -124,6 +124,17 @@ impl<B: Kernels> Value<B> {
         }
     }
 
+    /// The value as a program keeps it.
+    pub(crate) fn kept(self) -> Self {
+        match self {
+            Self::Device(DeviceTensor::Float(t)) => {
+                DeviceTensor::Float(B::float_constant(t)).into()
+            }
+            Self::Device(DeviceTensor::Int(t)) => DeviceTensor::Int(B::int_constant(t)).into(),
+            value => value,
+        }
+    }
+
     fn not_a_tensor(&self) -> OpError {
         let given = if matches!(self, Self::Absent) { "absent" } else { "a sequence" };
         OpError::Kind { what: "a value", given }

@@ -73,7 +73,7 @@ pub(super) fn activate(activation: Activation, values: &mut [f32]) {
             each(values, |x| 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))));
         }
         Activation::Erf => each(values, erf),
-        Activation::Exp => each(values, super::elementwise::exp),
+        Activation::Exp => each(values, exp),
     }
 }
 
@@ -90,13 +90,14 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x > high { high } else { x }
 }
 
-/// Within 2 units in the last place between -87 and 87, beyond which it stays
-/// what it is there.
+/// Within 2 units in the last place over the whole range, whose ends are zero and
+/// infinity.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // Adding this rounds to a whole number, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = clamp(x, -87.0, 87.0);
+    let x = if x < -105.0 { -105.0 } else { x };
+    let x = if x > 89.0 { 89.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let whole = shifted - ROUND;
     // ln 2 in two parts, so that the rest is exact.
@@ -107,8 +108,11 @@ pub(super) fn exp(x: f32) -> f32 {
         sum = sum * rest + factor;
     }
     let power = sum * (rest * rest) + rest + 1.0;
-    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    power * scale
+    // In two steps, as the power of two alone may be none that a float has.
+    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = whole >> 1;
+    let two_to = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    power * two_to(half) * two_to(whole.wrapping_sub(half))
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
-use super::activate::activate;
+use super::activate::{activate, exp};
 use super::copy::contiguous;
 use super::simd::dispatch;
 use super::team;
@@ -84,42 +84,21 @@ impl WithSimd for Rows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for row in self.values.chunks_exact_mut(self.row) {
-            let most = folded(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
-            for value in &mut *row {
-                *value = exp(*value - most);
-            }
-            let scale = 1.0 / folded(row, 0.0, |a, b| a + b);
-            for value in row {
-                *value *= scale;
-            }
-        }
+        self.values.chunks_exact_mut(self.row).for_each(softmax_row);
     }
 }
 
-/// Within 2 units in the last place over the whole range, whose ends are zero and
-/// infinity.
+/// The powers of e, divided by their sum. NaN spreads over the row.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
-    // Adding this rounds to a whole number, which is then in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let x = if x < -105.0 { -105.0 } else { x };
-    let x = if x > 89.0 { 89.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    // ln 2 in two parts, so that the rest is exact.
-    let rest = x - whole * 0.693_359_4;
-    let rest = rest + whole * 2.121_944_4e-4;
-    let mut sum = 1.987_569_2e-4;
-    for factor in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        sum = sum * rest + factor;
+pub(super) fn softmax_row(row: &mut [f32]) {
+    let most = folded(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+    for value in &mut *row {
+        *value = exp(*value - most);
     }
-    let power = sum * (rest * rest) + rest + 1.0;
-    // In two steps, as the power of two alone may be none that a float has.
-    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-    let half = whole >> 1;
-    let two_to = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-    power * two_to(half) * two_to(whole.wrapping_sub(half))
+    let scale = 1.0 / folded(row, 0.0, |a, b| a + b);
+    for value in row {
+        *value *= scale;
+    }
 }
 
 /// Folds values in lanes that do not wait for each other.

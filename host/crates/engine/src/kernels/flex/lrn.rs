@@ -33,9 +33,9 @@ pub(super) fn normalize(x: &FlexTensor, lrn: LocalResponse) -> Option<FlexTensor
         answers.zip(firsts).map(move |(answer, first)| Part { x, first, entries, lrn, answer })
     });
     if floats(&x).len() < 2 * SHARE {
-        parts.for_each(dispatch)
+        parts.for_each(dispatch);
     } else {
-        team::for_each(parts, dispatch)
+        team::for_each(parts, dispatch);
     }
     Some(FlexTensor::from_data(TensorData::new(answer, dims)))
 }

@@ -90,15 +90,14 @@ pub(super) fn multiply_packed(x: &FlexTensor, right: &Matrix, finish: Finish<'_>
     FlexTensor::from_data(TensorData::new(values, [rows, columns]))
 }
 
-/// A tensor `[depth, columns]` of f32, or the other way round where it is turned.
-pub(super) fn pack(weight: &FlexTensor, turned: bool) -> Option<Matrix> {
-    let matrices = Matrices::of(weight.clone(), &[]).filter(|_| weight.dtype() == DType::F32)?;
-    let mut view = matrices.view(0);
+/// A matrix `[depth, columns]`, or the other way round where it is turned.
+pub(super) fn pack(data: &[f32], [rows, columns]: [usize; 2], turned: bool) -> Matrix {
+    let mut view = View { data, rows, columns, row: columns, column: 1 };
     if turned {
         (view.rows, view.columns) = (view.columns, view.rows);
         (view.row, view.column) = (view.column, view.row);
     }
-    Some(Matrix::of(&view, view.rows, view.columns))
+    Matrix::of(&view, view.rows, view.columns)
 }
 
 #[cfg(test)]
@@ -159,10 +158,10 @@ mod tests {
                 activation: Some(Activation::Relu),
                 ..Finish::default()
             };
-            let packed = pack(&weight, false).unwrap();
+            let packed = pack(floats(&weight), [depth, columns], false);
             check(&multiply_packed(&x, &packed, finish()), &wanted, depth, &context);
             let turned = Flex::float_swap_dims(weight, 0, 1).to_contiguous();
-            let packed = pack(&turned, true).unwrap();
+            let packed = pack(floats(&turned), [columns, depth], true);
             check(&multiply_packed(&x, &packed, finish()), &wanted, depth, &context);
         }
     }

@@ -1,6 +1,7 @@
 //! What is faster on the CPU than Burn's own kernels.
 
 mod activate;
+mod attention;
 mod buffers;
 mod conv;
 mod copy;
@@ -16,24 +17,37 @@ mod panels;
 mod planes;
 mod pool;
 mod product;
+mod shared;
 mod simd;
 mod sliding;
 mod team;
+
+use std::sync::Arc;
 
 use burn::tensor::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{DType, IntDType, Shape, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
+use self::shared::Shared;
+use super::composed_weights;
 use super::{
     Activation, ConvAxis, ConvTail, IntBinary, Kernels, LocalResponse, Pooling, Quantizer,
 };
-use super::{attention, composed_weights};
 
 impl Kernels for Flex {
-    type ConvWeights = conv::Weights;
-    type MatrixWeights = matrix::Matrix;
+    type ConvWeights = Arc<conv::Weights>;
+    type MatrixWeights = Arc<matrix::Matrix>;
 
-    fn pack_conv(weight: &FlexTensor, groups: usize) -> Option<(conv::Weights, usize)> {
+    fn float_constant(x: FlexTensor) -> FlexTensor {
+        shared::constant(x)
+    }
+
+    fn int_constant(x: FlexTensor) -> FlexTensor {
+        shared::constant(x)
+    }
+
+    fn pack_conv(weight: &FlexTensor, groups: usize) -> Option<(Arc<conv::Weights>, usize)> {
+        static WEIGHTS: Shared<conv::Weights> = Shared::new();
         let weight = weight.to_contiguous();
         let dims = weight.layout().shape().to_vec();
         let &[maps, depth, ref taps @ ..] = dims.as_slice() else { return None };
@@ -41,14 +55,16 @@ impl Kernels for Flex {
             return None;
         }
         let depth = [depth, taps.iter().product()];
-        let weights = conv::Weights::pack(floats(&weight), groups, maps / groups, depth);
+        let (floats, form) = (floats(&weight), [groups, maps, depth[0], depth[1]]);
+        let pack = || conv::Weights::pack(floats, groups, maps / groups, depth);
+        let weights = WEIGHTS.get_or(bytemuck::cast_slice(floats), &form, pack);
         let bytes = weights.size_bytes();
         Some((weights, bytes))
     }
 
     fn conv_packed(
         x: FlexTensor,
-        weights: &conv::Weights,
+        weights: &Arc<conv::Weights>,
         axes: &[ConvAxis],
         tail: ConvTail<Self>,
     ) -> Option<FlexTensor> {
@@ -83,15 +99,23 @@ impl Kernels for Flex {
         }
     }
 
-    fn pack_matrix(weight: &FlexTensor, turned: bool) -> Option<(matrix::Matrix, usize)> {
-        let matrix = matmul::pack(weight, turned)?;
+    fn pack_matrix(weight: &FlexTensor, turned: bool) -> Option<(Arc<matrix::Matrix>, usize)> {
+        static MATRICES: Shared<matrix::Matrix> = Shared::new();
+        let weight = weight.to_contiguous();
+        let &[rows, columns] = weight.layout().shape().as_slice() else { return None };
+        if weight.dtype() != DType::F32 {
+            return None;
+        }
+        let form = [usize::from(turned), rows, columns];
+        let pack = || matmul::pack(floats(&weight), [rows, columns], turned);
+        let matrix = MATRICES.get_or(bytemuck::cast_slice(floats(&weight)), &form, pack);
         let bytes = matrix.size_bytes();
         Some((matrix, bytes))
     }
 
     fn matmul_packed(
         x: FlexTensor,
-        weights: &matrix::Matrix,
+        weights: &Arc<matrix::Matrix>,
         bias: Option<FlexTensor>,
         activation: Option<Activation>,
     ) -> FlexTensor {

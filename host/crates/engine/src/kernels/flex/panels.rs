@@ -34,9 +34,9 @@ impl Panels {
         });
         let pack = |(rows, part): (Range<usize>, &mut [f32])| view.turn(rows, part);
         if rows * depth < SHARE {
-            parts.for_each(pack)
+            parts.for_each(pack);
         } else {
-            team::for_each(parts, pack)
+            team::for_each(parts, pack);
         }
         panels.data = data;
         panels

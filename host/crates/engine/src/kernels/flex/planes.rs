@@ -146,9 +146,9 @@ impl Planes {
             }
         };
         if channels <= most {
-            parts.for_each(work)
+            parts.for_each(work);
         } else {
-            team::for_each(parts, work)
+            team::for_each(parts, work);
         }
         Cow::Owned(planes)
     }

@@ -23,9 +23,10 @@ const PATIENCE: Duration = Duration::from_micros(100);
 /// cache may hold what the last loop left there, and then takes from the others'.
 pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T>, work: impl Fn(T) + Sync) {
     let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
+    let others = items.len().saturating_sub(1);
     let shares = Shares::of(items.len(), threads());
     let take = |index: usize| items.get(index)?.lock().ok()?.take();
-    team().run(&|member| {
+    team().run(others, &|member| {
         while let Some(index) = shares.next(member) {
             take(index).into_iter().for_each(&work);
         }
@@ -88,12 +89,13 @@ impl Team {
         Self { helpers, running: AtomicUsize::new(0) }
     }
 
-    fn run(&self, work: &(dyn Fn(usize) + Sync)) {
+    /// With so many helpers at most.
+    fn run(&self, most: usize, work: &(dyn Fn(usize) + Sync)) {
         let task = Task { work, ended: AtomicUsize::new(0), panic: Mutex::new(None) };
         let busy = self.running.fetch_add(1, Ordering::Relaxed);
         // Threads that run loops of their own are not to be outnumbered.
         let free = self.helpers.len().saturating_sub(busy);
-        let asked = Asked::of(self, free, &task);
+        let asked = Asked::of(self, free.min(most), &task);
         work(0);
         drop(asked);
         let panic = task.panic.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,11 @@
 
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
+use pulp::{Simd, WithSimd};
+
+use super::elementwise::softmax_row;
+use super::simd::dispatch;
+use super::team;
 
 /// The weights, in the scores' own memory; `None` where the tensors are of a kind
 /// that this does not know.
@@ -25,13 +30,43 @@ pub(super) fn weights(
     let bias = bias.as_ref().map(|(given, bias)| Bias::new(bias.storage(), *given, dims));
     let rows = scores.storage_mut::<f32>().get_mut(start..end)?;
     let columns = dims.last().copied().filter(|&columns| columns > 0)?;
-    for (i, row) in rows.chunks_exact_mut(columns).enumerate() {
-        match &bias {
-            Some(bias) => weigh(row, scale as f32, bias.row(i)),
-            None => weigh(row, scale as f32, BiasRow::None),
+    let (some, scale) = (SHARE.div_ceil(columns), scale as f32);
+    let parts = rows.chunks_mut(some * columns).zip((0..).step_by(some));
+    let bias = bias.as_ref();
+    team::for_each(parts, |(rows, first)| dispatch(Rows { rows, columns, first, scale, bias }));
+    Some(())
+}
+
+/// Scores that are worth a thread of their own.
+const SHARE: usize = 1 << 14;
+
+/// Some rows of scores.
+struct Rows<'a> {
+    rows: &'a mut [f32],
+    columns: usize,
+    /// The number of the first one.
+    first: usize,
+    scale: f32,
+    bias: Option<&'a Bias<'a>>,
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { rows, columns, first, scale, bias } = self;
+        for (row, i) in rows.chunks_exact_mut(columns).zip(first..) {
+            match bias.map_or(BiasRow::None, |bias| bias.row(i)) {
+                BiasRow::None => row.iter_mut().for_each(|x| *x *= scale),
+                BiasRow::Same(bias) => row.iter_mut().for_each(|x| *x = *x * scale + bias),
+                BiasRow::Each(bias) => {
+                    row.iter_mut().zip(bias).for_each(|(x, bias)| *x = *x * scale + bias);
+                }
+            }
+            softmax_row(row);
         }
     }
-    Some(())
 }
 
 fn sizes(shape: &Shape) -> Option<[usize; 4]> {
@@ -78,59 +113,6 @@ impl<'a> Bias<'a> {
     }
 }
 
-/// How many numbers are reduced beside each other.
-const LANES: usize = 16;
-
-fn weigh(row: &mut [f32], scale: f32, bias: BiasRow<'_>) {
-    match bias {
-        BiasRow::None => row.iter_mut().for_each(|x| *x *= scale),
-        BiasRow::Same(bias) => row.iter_mut().for_each(|x| *x = *x * scale + bias),
-        BiasRow::Each(bias) => {
-            row.iter_mut().zip(bias).for_each(|(x, bias)| *x = *x * scale + bias);
-        }
-    }
-    let largest = reduce(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
-    for x in row.iter_mut() {
-        *x = exp(*x - largest);
-    }
-    let factor = reduce(row, 0.0, |a, b| a + b).recip();
-    for x in row {
-        *x *= factor;
-    }
-}
-
-fn reduce(row: &[f32], first: f32, fold: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [first; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = fold(*lane, x);
-        }
-    }
-    lanes.into_iter().chain(rest.iter().copied()).fold(first, fold)
-}
-
-/// e to a power that is not above zero, within two units in the last place; zero
-/// below -87, where the last normal number is near. NaN stays NaN.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding this rounds to a whole number, which is then in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LEAST: f32 = -87.0;
-    let bounded = if x < LEAST { LEAST } else { x };
-    let shifted = bounded * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    // ln 2 in two parts, so that the rest is exact.
-    let rest = bounded - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
-    let mut sum = 1.987_569_2e-4;
-    for factor in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        sum = sum * rest + factor;
-    }
-    let power = sum * (rest * rest) + rest + 1.0;
-    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    if x < LEAST { 0.0 } else { power * scale }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::TensorData;
@@ -142,17 +124,6 @@ mod tests {
         let values: Vec<f32> =
             (0..count).map(|i| ((i * 37 + seed * 11) % 101) as f32 * 0.1 - 5.0).collect();
         FlexTensor::from_data(TensorData::new(values, dims))
-    }
-
-    #[test]
-    fn powers_are_exact_to_six_digits() {
-        for i in 0..87_000 {
-            let x = i as f32 * -0.001;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 4e-7, "{x}");
-        }
-        assert_eq!((exp(f32::NEG_INFINITY), exp(-1000.0), exp(0.0)), (0.0, 0.0, 1.0));
-        assert!(exp(f32::NAN).is_nan());
     }
 
     #[test]
