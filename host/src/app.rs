@@ -52,7 +52,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
         () = stop.cancelled() => return Ok(Drain::Complete),
     }
     let serve = Arc::new(Server::new(manager.board()));
-    let wire = Wire { serve, metrics, limits };
+    let wire = Wire::new(serve, metrics, limits);
     let drain = serve_until_stopped(wire, grpc, rest, stop).await?;
     drop(manager);
     tracing::info!(?drain, "stopped");

@@ -95,6 +95,8 @@ pub(crate) struct ServeArgs {
 /// parts which this server does not have.
 const TFS_ONLY: &[&str] = &[
     "allow_version_labels_for_unavailable_models",
+    // Health is answered without it.
+    "enable_grpc_healthcheck_service",
     "enable_model_warmup",
     "enable_profiler",
     "flush_filesystem_caches",

@@ -5,9 +5,12 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const ROOTS: [&str; 2] = [
+const ROOTS: [&str; 5] = [
     "tensorflow_serving/apis/prediction_service.proto",
     "tensorflow_serving/apis/model_service.proto",
+    "grpc/health/v1/health.proto",
+    "grpc/reflection/v1/reflection.proto",
+    "grpc/reflection/v1alpha/reflection.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .bytes(".")
         .compile_fds(descriptors)?;
-    for watched in ["tensorflow", "tensorflow_serving"] {
+    for watched in ["tensorflow", "tensorflow_serving", "grpc"] {
         println!("cargo:rerun-if-changed={}", proto.join(watched).display());
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ingle_types::{
-    Code, ModelSpec, Servable, Serve, ServeError, Stage, Version, VersionChoice, VersionStatus,
+    Code, ModelReadiness, ModelSpec, Servable, Serve, ServeError, Stage, Version, VersionChoice,
+    VersionStatus,
 };
 
 use crate::servable::{Handle, Loaded};
@@ -19,6 +20,9 @@ pub(crate) struct ModelBoard {
     pub(crate) labels: BTreeMap<String, Version>,
     /// The highest version first.
     pub(crate) status: Vec<VersionStatus>,
+    /// The model was taken out of its repository: its last status is still told, but
+    /// nobody waits for it to answer.
+    pub(crate) removed: bool,
 }
 
 /// The routing table. Reading it never waits.
@@ -98,5 +102,15 @@ impl Serve for Server {
             }
             None => Err(not_found(format!("Could not find any versions of model {model}"))),
         }
+    }
+
+    fn models(&self) -> Vec<ModelReadiness> {
+        let models = self.board.models.load();
+        let configured = models.iter().filter(|(_, model)| !model.removed);
+        let readiness = |(name, model): (&String, &Arc<ModelBoard>)| ModelReadiness {
+            name: name.clone(),
+            available: model.available.keys().rev().copied().collect(),
+        };
+        configured.map(readiness).collect()
     }
 }

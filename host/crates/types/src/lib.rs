@@ -26,8 +26,8 @@ pub use dtype::{DType, Element};
 pub use error::{Code, ServeError, Stage};
 pub use limits::Limits;
 pub use serve::{
-    BoxFuture, ModelSpec, PredictRequest, Servable, Serve, VersionChoice, VersionState,
-    VersionStatus,
+    BoxFuture, ModelReadiness, ModelSpec, PredictRequest, Servable, Serve, VersionChoice,
+    VersionState, VersionStatus,
 };
 pub use shape::Shape;
 pub use signature::{Dim, Method, Signature, SignatureError, TensorSpec};

@@ -16,6 +16,11 @@ pub struct Limits {
     pub header_read_timeout: Duration,
     /// Concurrent streams of one HTTP/2 connection.
     pub http2_streams: u32,
+    /// Streaming gRPC calls at one moment, all connections together: health watches and
+    /// reflection. Over it: RESOURCE_EXHAUSTED.
+    pub streaming_calls: usize,
+    /// Pause between two looks of a health watch.
+    pub watch_interval: Duration,
     /// Open connections of one listener; further ones wait to be accepted.
     pub connections: usize,
     /// What a request without a deadline gets. Over it: DEADLINE_EXCEEDED, HTTP 504.
@@ -73,6 +78,8 @@ impl Default for Limits {
             tensors_per_request: 256,
             header_read_timeout: Duration::from_secs(10),
             http2_streams: 200,
+            streaming_calls: 256,
+            watch_interval: Duration::from_millis(500),
             connections: 4096,
             default_deadline: Duration::from_secs(60),
             queue_length: 1024,

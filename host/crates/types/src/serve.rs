@@ -28,6 +28,25 @@ pub trait Serve: Send + Sync + 'static {
         model: &str,
         version: Option<Version>,
     ) -> Result<Vec<VersionStatus>, ServeError>;
+
+    /// Every model that the server was told to serve, in the order of names, whether it
+    /// can answer or not. Never waits.
+    fn models(&self) -> Vec<ModelReadiness>;
+}
+
+/// A model that the server was told to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelReadiness {
+    pub name: String,
+    /// The versions that are available, the highest first.
+    pub available: Vec<Version>,
+}
+
+impl ModelReadiness {
+    /// Whether a request that names no version is answered.
+    pub fn ready(&self) -> bool {
+        !self.available.is_empty()
+    }
 }
 
 /// A handle to one loaded version, with the plugins that it had when it was taken.

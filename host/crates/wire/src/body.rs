@@ -55,16 +55,26 @@ where
     let _ = tokio::time::timeout(limits.header_read_timeout, collect(body, most)).await;
 }
 
-/// The body of an answer: at most one piece, then perhaps trailers.
-#[derive(Debug, Default)]
+/// The body of an answer: at most one piece, then perhaps trailers; or a stream that
+/// has its own.
+#[derive(Default)]
 pub(crate) struct Reply {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
+    stream: Option<Stream>,
 }
+
+type Stream = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>;
 
 impl Reply {
     pub(crate) fn new(data: impl Into<Bytes>) -> Self {
-        Self { data: Some(data.into()).filter(|data| !data.is_empty()), trailers: None }
+        Self { data: Some(data.into()).filter(|data| !data.is_empty()), ..Self::default() }
+    }
+
+    pub(crate) fn streamed(
+        stream: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    ) -> Self {
+        Self { stream: Some(Box::pin(stream)), ..Self::default() }
     }
 
     pub(crate) fn with_trailers(mut self, trailers: HeaderMap) -> Self {
@@ -79,17 +89,23 @@ impl Body for Reply {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(stream) = &mut self.stream {
+            return stream.as_mut().poll_frame(context);
+        }
         let data = self.data.take().map(Frame::data);
         Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_none() && self.trailers.is_none() && self.stream.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.stream.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }

@@ -34,6 +34,8 @@ pub struct Wire {
     pub serve: Arc<dyn Serve>,
     pub metrics: Metrics,
     pub limits: Arc<Limits>,
+    /// Of [`Limits::streaming_calls`].
+    pub(crate) streaming_calls: Arc<Semaphore>,
 }
 
 /// The grace of a drain passed before the requests in flight were answered.
@@ -45,7 +47,12 @@ pub struct DrainError {
 }
 
 impl Wire {
-    /// Answers TensorFlow Serving's gRPC calls until `shutdown`, then says GOAWAY and
+    pub fn new(serve: Arc<dyn Serve>, metrics: Metrics, limits: Arc<Limits>) -> Self {
+        let streaming_calls = limits.streaming_calls.min(Semaphore::MAX_PERMITS);
+        Self { serve, metrics, limits, streaming_calls: Arc::new(Semaphore::new(streaming_calls)) }
+    }
+
+    /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`, then says GOAWAY and
     /// waits for the calls in flight.
     ///
     /// # Errors
@@ -193,9 +200,10 @@ async fn rest_connection(wire: Wire, stream: TcpStream, stop: CancellationToken)
 async fn grpc_connection(wire: Wire, stream: TcpStream, stop: CancellationToken) {
     let limits = wire.limits.clone();
     let Some(stream) = preface(stream, &limits, &stop).await else { return };
+    let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let wire = wire.clone();
-        async move { answered(tfs_grpc::handle(&wire, request).await) }
+        let (wire, stop) = (wire.clone(), stopping.clone());
+        async move { answered(tfs_grpc::handle(&wire, request, &stop).await) }
     });
     let resets = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
     let connection = http2::Builder::new(TokioExecutor::new())

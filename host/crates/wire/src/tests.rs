@@ -3,9 +3,11 @@
 mod drain;
 mod grpc;
 mod grpc_malformed;
+mod health;
 mod http;
 mod limits;
 mod peer;
+mod reflection;
 mod rest;
 mod rest_malformed;
 mod rest_paths;

@@ -30,6 +30,8 @@ pub(crate) struct Keeper {
     missing_is_gone: bool,
     /// The last listing failed; said once.
     unlisted: bool,
+    /// The base path went away, and with it the model.
+    removed: bool,
 }
 
 impl Keeper {
@@ -50,6 +52,7 @@ impl Keeper {
             events,
             missing_is_gone,
             unlisted: false,
+            removed: false,
         }
     }
 
@@ -101,6 +104,7 @@ impl Keeper {
                 }
                 self.unlisted = false;
                 self.versions.observe(listing, at_once);
+                self.set_removed(false);
             }
             Err(error) => {
                 if !self.unlisted {
@@ -114,8 +118,16 @@ impl Keeper {
                 self.unlisted = true;
                 if self.missing_is_gone && !self.source.exists() {
                     self.versions.observe(BTreeMap::new(), true);
+                    self.set_removed(true);
                 }
             }
+        }
+    }
+
+    fn set_removed(&mut self, removed: bool) {
+        if self.removed != removed {
+            self.removed = removed;
+            self.publish();
         }
     }
 
@@ -257,8 +269,8 @@ impl Keeper {
             self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
         self.shared.metrics.available_versions(&self.name, available.len());
         let status = self.versions.status(|loaded| loaded.follow().note.clone());
-        let labels = self.labels.clone();
-        self.shared.board.publish(&self.name, ModelBoard { available, labels, status });
+        let (labels, removed) = (self.labels.clone(), self.removed);
+        self.shared.board.publish(&self.name, ModelBoard { available, labels, status, removed });
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::mpsc as latch;
 
 pub use versions::VersionPolicy;
 
-use crate::board::Board;
+use crate::board::{Board, ModelBoard};
 use crate::manager::keeper::Keeper;
 use crate::pipeline::Executors;
 use crate::plugin_repository::PluginRepository;
@@ -186,6 +186,8 @@ impl Roster {
 
     fn keep(&mut self, config: ModelConfig, missing_is_gone: bool, ready: &ReadyLatch) {
         let name = config.name.clone();
+        // Configured from here on, even if its thread never starts.
+        self.shared.board.publish(&name, ModelBoard::default());
         let (sender, events) = mpsc::channel();
         let mut keeper = Keeper::new(config, missing_is_gone, self.shared.clone(), sender.clone());
         let ready = ready.clone();

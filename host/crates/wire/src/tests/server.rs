@@ -31,7 +31,7 @@ impl Server {
 
     pub(super) async fn with(serve: impl Serve, limits: Limits) -> Self {
         let (serve, limits) = (Arc::new(serve), Arc::new(limits));
-        let wire = Wire { serve, metrics: Metrics::new(), limits };
+        let wire = Wire::new(serve, Metrics::new(), limits);
         let shutdown = CancellationToken::new();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ingle_types::{
-    BoxFuture, Code, DEFAULT_SIGNATURE, DType, ModelSpec, PredictRequest, Servable, Serve,
-    ServeError, Signature, SignatureError, Stage, TensorMap, TensorSpec, Version, VersionChoice,
-    VersionState, VersionStatus,
+    BoxFuture, Code, DEFAULT_SIGNATURE, DType, ModelReadiness, ModelSpec, PredictRequest, Servable,
+    Serve, ServeError, Signature, SignatureError, Stage, TensorMap, TensorSpec, Version,
+    VersionChoice, VersionState, VersionStatus,
 };
 use tokio::sync::Semaphore;
 
@@ -105,6 +106,8 @@ impl Servable for Stub {
 #[derive(Default)]
 pub(crate) struct Stubs {
     models: BTreeMap<String, Arc<Stub>>,
+    /// Configured, but never loaded, until they are.
+    waiting: BTreeMap<String, Arc<AtomicBool>>,
 }
 
 impl Stubs {
@@ -123,6 +126,12 @@ impl Stubs {
 
     pub(crate) fn with(mut self, stub: Stub) -> Self {
         self.models.insert(stub.name.clone(), Arc::new(stub));
+        self
+    }
+
+    /// A model that is ready while `ready` is.
+    pub(crate) fn with_readiness(mut self, name: &str, ready: &Arc<AtomicBool>) -> Self {
+        self.waiting.insert(name.into(), ready.clone());
         self
     }
 }
@@ -174,5 +183,16 @@ impl Serve for Stubs {
             }
             None => Err(not_found(format!("Could not find any versions of model {model}"))),
         }
+    }
+
+    fn models(&self) -> Vec<ModelReadiness> {
+        let loaded = self.models.keys().map(|name| (name, true));
+        let waiting = self.waiting.iter().map(|(name, ready)| (name, ready.load(Ordering::SeqCst)));
+        let all: BTreeMap<_, _> = loaded.chain(waiting).collect();
+        let readiness = |(name, ready): (&String, bool)| ModelReadiness {
+            name: name.clone(),
+            available: if ready { vec![1] } else { Vec::new() },
+        };
+        all.into_iter().map(readiness).collect()
     }
 }

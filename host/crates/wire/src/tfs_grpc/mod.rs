@@ -1,15 +1,22 @@
-//! `tensorflow.serving.PredictionService` and `ModelService`.
+//! `tensorflow.serving.PredictionService` and `ModelService`, and beside them what
+//! every gRPC server is asked: health and reflection.
 
+mod health;
 mod metadata;
 mod predict;
+mod reflection;
 mod spec;
+mod standard;
 mod status;
+mod streaming;
 mod unary;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::Wire;
 use crate::body::Reply;
@@ -55,13 +62,21 @@ impl Method {
     }
 }
 
-pub(crate) async fn handle<B>(wire: &Wire, request: Request<B>) -> Response<Reply>
+/// Answers one call. Once `stop` is cancelled, streaming calls end.
+pub(crate) async fn handle<B>(
+    wire: &Wire,
+    request: Request<B>,
+    stop: &CancellationToken,
+) -> Response<Reply>
 where
-    B: Body<Data = Bytes> + Unpin + Send,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     if let Some(refusal) = unary::refuse(&request) {
         return refusal;
+    }
+    if let Some(method) = standard::Method::of(request.uri().path()) {
+        return method.answer(wire, request, stop).await;
     }
     let method = Method::of(request.uri().path());
     let call = Call::new(&wire.metrics, method.name(), "GRPC");

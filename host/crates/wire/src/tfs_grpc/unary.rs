@@ -19,7 +19,7 @@ use crate::call::grpc_code;
 
 const GRPC: &str = "application/grpc";
 /// Of a message: a flag and the length.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Answers what is not gRPC at all.
 pub(super) fn refuse<B>(request: &Request<B>) -> Option<Response<Reply>> {
@@ -45,9 +45,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The client's deadline, or the default one.
 pub(super) fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Deadline, ServeError> {
-    let Some(value) = headers.get("grpc-timeout") else {
-        return Ok(Deadline::after(limits.default_deadline));
-    };
+    let asked = asked_deadline(headers)?;
+    Ok(if asked == Deadline::NONE { Deadline::after(limits.default_deadline) } else { asked })
+}
+
+/// The client's deadline, if it has one.
+pub(super) fn asked_deadline(headers: &HeaderMap) -> Result<Deadline, ServeError> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(Deadline::NONE) };
     let timeout = value.to_str().ok().and_then(timeout);
     timeout.map(Deadline::after).ok_or_else(|| invalid("malformed grpc-timeout header"))
 }
@@ -71,12 +75,12 @@ fn timeout(text: &str) -> Option<Duration> {
 }
 
 #[derive(Clone, Copy)]
-enum Encoding {
+pub(super) enum Encoding {
     Identity,
     Gzip,
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, ServeError> {
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ServeError> {
     match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(Encoding::Identity),
         Some(b"gzip") => Ok(Encoding::Gzip),
@@ -118,7 +122,12 @@ where
     unframe(body, encoding, limit)
 }
 
-fn unframe(mut body: Bytes, encoding: Encoding, limit: usize) -> Result<Bytes, ServeError> {
+/// What one frame holds, of at most `limit` bytes also when inflated.
+pub(super) fn unframe(
+    mut body: Bytes,
+    encoding: Encoding,
+    limit: usize,
+) -> Result<Bytes, ServeError> {
     if body.len() < PREFIX_BYTES {
         return Err(invalid("the request holds no message"));
     }
@@ -176,19 +185,42 @@ pub(super) fn encode(message: &impl Message) -> Result<Bytes, ServeError> {
 /// The answer with its trailers, or the error's status.
 pub(super) fn respond(outcome: Result<Bytes, ServeError>) -> Response<Reply> {
     let mut response = match outcome {
-        Ok(framed) => {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let mut response = Response::new(Reply::new(framed).with_trailers(trailers));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-            response
-        }
-        Err(error) => tonic::Status::new(grpc_code(error.code()), shorten(error.message()))
-            .into_http::<Reply>(),
+        Ok(framed) => return grpc_response(Reply::new(framed).with_trailers(trailers(None))),
+        Err(error) => status(&error).into_http::<Reply>(),
     };
+    accept_encodings(&mut response);
+    response
+}
+
+/// An answer whose status comes after its messages.
+pub(super) fn grpc_response(body: Reply) -> Response<Reply> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    accept_encodings(&mut response);
+    response
+}
+
+fn accept_encodings(response: &mut Response<Reply>) {
     let accepted = HeaderValue::from_static("identity,gzip");
     response.headers_mut().insert("grpc-accept-encoding", accepted);
-    response
+}
+
+/// What follows the messages of a call that ended so.
+pub(super) fn trailers(error: Option<&ServeError>) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    let Some(error) = error else {
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        return trailers;
+    };
+    if status(error).add_header(&mut trailers).is_err() {
+        // A text that is no header: the code alone.
+        trailers.insert("grpc-status", HeaderValue::from(error.code().number()));
+    }
+    trailers
+}
+
+fn status(error: &ServeError) -> tonic::Status {
+    tonic::Status::new(grpc_code(error.code()), shorten(error.message()))
 }
 
 /// Long texts would not fit a header.
@@ -201,7 +233,12 @@ fn shorten(message: &str) -> String {
     format!("{}...TRUNCATED", message.get(..end).unwrap_or_default())
 }
 
-fn too_large(limit: usize) -> ServeError {
+/// The end of a streaming call that the drain would wait for.
+pub(super) fn stopping() -> ServeError {
+    ServeError::new(Code::Unavailable, Stage::Route, "the server is stopping")
+}
+
+pub(super) fn too_large(limit: usize) -> ServeError {
     let message = format!("the message is larger than the limit of {limit} bytes");
     ServeError::new(Code::ResourceExhausted, Stage::Decode, message)
 }
