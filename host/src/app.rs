@@ -39,6 +39,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     let metrics = Metrics::new();
     // Both ports are taken before models load, so that one in use is told at once.
     // They listen only when the models are there: an open port means ready.
+    let cors = config.cors;
     let grpc = bind(config.grpc, "--port")?;
     let rest = bind(config.rest, "--rest_api_port")?;
     let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
@@ -52,7 +53,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
         () = stop.cancelled() => return Ok(Drain::Complete),
     }
     let serve = Arc::new(Server::new(manager.board()));
-    let wire = Wire::new(serve, metrics, limits);
+    let wire = Wire::new(serve, metrics, limits).with_cors(cors);
     let drain = serve_until_stopped(wire, grpc, rest, stop).await?;
     drop(manager);
     tracing::info!(?drain, "stopped");

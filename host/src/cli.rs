@@ -60,6 +60,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8501)]
     pub(crate) rest_api_port: u16,
 
+    /// Let web pages of every origin call the REST API (CORS).
+    #[arg(
+        long,
+        visible_alias = "enable_cors_support",
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub(crate) rest_api_enable_cors_support: bool,
+
     /// Address that both listen on.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub(crate) bind_address: std::net::IpAddr,
@@ -167,6 +180,19 @@ mod tests {
         let cli = parse("ingle serve --repository models --device cpu --port 0");
         let Some(Command::Serve(args)) = cli.command else { panic!("serve was asked for") };
         assert_eq!((args.repository, args.port), (Some("models".into()), 0));
+    }
+
+    #[test]
+    fn a_switch_is_on_alone_or_says_what_it_is() {
+        let cors = |flags: &str| {
+            parse(&format!("ingle{flags} --port=1")).serve.rest_api_enable_cors_support
+        };
+        assert!(!cors(""));
+        assert!(cors(" --rest_api_enable_cors_support"));
+        assert!(cors(" --rest_api_enable_cors_support=true"));
+        assert!(cors(" --enable_cors_support"));
+        assert!(!cors(" --enable_cors_support=false"));
+        assert!(Cli::try_parse_from(["ingle", "--enable_cors_support=1"]).is_err());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Config {
     /// `None` = off.
     pub(crate) grpc: Option<SocketAddr>,
     pub(crate) rest: Option<SocketAddr>,
+    /// Whether pages of every origin may call REST.
+    pub(crate) cors: bool,
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) device: DeviceChoice,
     pub(crate) optimize: Optimize,
@@ -55,6 +57,7 @@ impl Config {
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
             grpc,
             rest,
+            cors: args.rest_api_enable_cors_support,
             poll_interval: poll_interval(args.file_system_poll_wait_seconds)?,
             device: args.device,
             optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },

@@ -77,6 +77,11 @@ impl Reply {
         Self { stream: Some(Box::pin(stream)), ..Self::default() }
     }
 
+    /// The one piece, where it is not read yet.
+    pub(crate) fn data(&self) -> Option<&Bytes> {
+        self.data.as_ref()
+    }
+
     pub(crate) fn with_trailers(mut self, trailers: HeaderMap) -> Self {
         self.trailers = Some(trailers);
         self

@@ -34,6 +34,8 @@ pub struct Wire {
     pub serve: Arc<dyn Serve>,
     pub metrics: Metrics,
     pub limits: Arc<Limits>,
+    /// Whether pages of every origin may read REST answers.
+    pub(crate) cors: bool,
     /// Of [`Limits::streaming_calls`].
     pub(crate) streaming_calls: Arc<Semaphore>,
 }
@@ -49,7 +51,15 @@ pub struct DrainError {
 impl Wire {
     pub fn new(serve: Arc<dyn Serve>, metrics: Metrics, limits: Arc<Limits>) -> Self {
         let streaming_calls = limits.streaming_calls.min(Semaphore::MAX_PERMITS);
-        Self { serve, metrics, limits, streaming_calls: Arc::new(Semaphore::new(streaming_calls)) }
+        let streaming_calls = Arc::new(Semaphore::new(streaming_calls));
+        Self { serve, metrics, limits, cors: false, streaming_calls }
+    }
+
+    /// Lets pages of every origin call the REST API, or not, which is the default.
+    #[must_use]
+    pub fn with_cors(mut self, cors: bool) -> Self {
+        self.cors = cors;
+        self
     }
 
     /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`, then says GOAWAY and

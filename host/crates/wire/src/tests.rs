@@ -9,6 +9,7 @@ mod limits;
 mod peer;
 mod reflection;
 mod rest;
+mod rest_health;
 mod rest_malformed;
 mod rest_paths;
 mod rest_vectors;

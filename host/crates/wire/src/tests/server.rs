@@ -15,6 +15,10 @@ use crate::Wire;
 use crate::proto::tensorflow::serving::model_service_client::ModelServiceClient;
 use crate::proto::tensorflow::serving::prediction_service_client::PredictionServiceClient;
 
+fn wire(serve: impl Serve, limits: Limits) -> Wire {
+    Wire::new(Arc::new(serve), Metrics::new(), Arc::new(limits))
+}
+
 /// Both protocols on free ports, until it is dropped.
 pub(super) struct Server {
     pub(super) grpc: SocketAddr,
@@ -29,9 +33,15 @@ impl Server {
         Self::with(Stubs::echoes(), Limits::default()).await
     }
 
+    pub(super) async fn start_with_cors(cors: bool) -> Self {
+        Self::of(wire(Stubs::echoes(), Limits::default()).with_cors(cors)).await
+    }
+
     pub(super) async fn with(serve: impl Serve, limits: Limits) -> Self {
-        let (serve, limits) = (Arc::new(serve), Arc::new(limits));
-        let wire = Wire::new(serve, Metrics::new(), limits);
+        Self::of(wire(serve, limits)).await
+    }
+
+    async fn of(wire: Wire) -> Self {
         let shutdown = CancellationToken::new();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = TcpListener::bind("127.0.0.1:0").await.unwrap();

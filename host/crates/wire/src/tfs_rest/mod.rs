@@ -1,10 +1,13 @@
-//! TensorFlow Serving's REST API, and the metrics page beside it.
+//! TensorFlow Serving's REST API, and beside it health and the metrics page.
 
 mod body;
 mod column;
+mod compress;
+mod cors;
 mod decode;
 mod fill;
 mod float;
+mod health;
 mod metadata;
 mod path;
 mod predict;
@@ -18,7 +21,7 @@ mod value;
 use std::error::Error;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -41,10 +44,27 @@ where
     B::Error: Error + Send + Sync + 'static,
 {
     let (head, body) = request.into_parts();
-    if let Some(response) = beside_the_api(wire, &head) {
-        discard(body, &wire.limits).await;
-        return response;
+    let gzip = compress::accepted(&head.headers);
+    let cors = wire.cors && is_api(head.uri.path());
+    let mut response = match beside_the_api(wire, &head) {
+        Some(response) => {
+            discard(body, &wire.limits).await;
+            response
+        }
+        None => api_call(wire, &head, body).await,
+    };
+    if cors {
+        cors::allow(&mut response);
     }
+    if gzip { compress::compress(response).await } else { response }
+}
+
+/// A call of the API.
+async fn api_call<B>(wire: &Wire, head: &Parts, body: B) -> Response<Reply>
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+    B::Error: Error + Send + Sync + 'static,
+{
     // The query is part of the path, as in TensorFlow Serving.
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let route = path::route(head.method.as_str(), target);
@@ -69,9 +89,10 @@ fn beside_the_api(wire: &Wire, head: &Parts) -> Option<Response<Reply>> {
     if path == METRICS_PATH {
         Some(metrics(wire, &head.method, head.uri.path_and_query()))
     } else if !is_api(path) {
-        Some(plain(StatusCode::NOT_FOUND, "not found"))
+        let health = health::answer(&*wire.serve, &head.method, path);
+        Some(health.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found")))
     } else if head.method == Method::OPTIONS {
-        Some(preflight(&head.headers))
+        Some(cors::preflight(&head.headers))
     } else {
         None
     }
@@ -137,11 +158,7 @@ fn error(status: StatusCode, message: &str) -> Response<Reply> {
     let mut body = b"{\n    \"error\": ".to_vec();
     write_string(&mut body, message.as_bytes());
     body.extend_from_slice(b"\n}");
-    let mut response = with_type(status, JSON, body);
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+    with_type(status, JSON, body)
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Reply> {
@@ -156,6 +173,9 @@ fn with_type(
     let mut response = Response::new(Reply::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 
@@ -170,14 +190,4 @@ fn metrics(wire: &Wire, method: &Method, target: Option<&PathAndQuery>) -> Respo
             plain(StatusCode::BAD_REQUEST, text)
         }
     }
-}
-
-/// A browser's question before the request itself; answered without CORS headers,
-/// which are an option that is off.
-fn preflight(headers: &HeaderMap) -> Response<Reply> {
-    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let known = origin.contains("http://") || origin.contains("https://");
-    let mut response = Response::new(Reply::default());
-    *response.status_mut() = if known { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    response
 }
