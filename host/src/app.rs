@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::reload::{ClientReload, follow};
 
 /// Connections that the kernel holds until they are accepted.
 const ACCEPT_QUEUE: u32 = 1024;
@@ -42,6 +43,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     let cors = config.cors;
     let grpc = bind(config.grpc, "--port")?;
     let rest = bind(config.rest, "--rest_api_port")?;
+    let watched = config.watched.clone();
     let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
@@ -52,8 +54,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
         }
         () = stop.cancelled() => return Ok(Drain::Complete),
     }
+    let reloader = manager.reloader();
+    let wait = limits.startup_wait;
+    if let (Some(watched), Some(reloader)) = (watched, reloader.clone()) {
+        tokio::spawn(follow(watched, reloader, wait));
+    }
     let serve = Arc::new(Server::new(manager.board()));
-    let wire = Wire::new(serve, metrics, limits).with_cors(cors);
+    let mut wire = Wire::new(serve, metrics, limits).with_cors(cors);
+    if let Some(reloader) = reloader {
+        wire = wire.with_reload(Arc::new(ClientReload { reloader, wait }));
+    }
     let drain = serve_until_stopped(wire, grpc, rest, stop).await?;
     drop(manager);
     tracing::info!(?drain, "stopped");

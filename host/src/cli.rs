@@ -44,6 +44,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) model_config_file: Option<PathBuf>,
 
+    /// Seconds between two looks at --model_config_file, whose models and labels are taken
+    /// when it has changed; 0 = look once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) model_config_file_poll_wait_seconds: f64,
+
     /// Name of the single model of --model_base_path.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) model_name: String,

@@ -4,6 +4,7 @@ mod app;
 mod cli;
 mod config;
 mod model;
+mod reload;
 
 use std::process::ExitCode;
 

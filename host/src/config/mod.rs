@@ -30,6 +30,8 @@ const QUIET: &str = "cubecl_runtime=warn,cubecl_wgpu=warn,naga=warn,wgpu_core=wa
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) models: Models,
+    /// The file that lists the models, where it is looked at again.
+    pub(crate) watched: Option<Watched>,
     pub(crate) plugin_repository: Option<PathBuf>,
     /// `None` = off.
     pub(crate) grpc: Option<SocketAddr>,
@@ -45,20 +47,47 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
 }
 
+/// A file that lists models, and is followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) file: PathBuf,
+    /// What it said at the start.
+    pub(crate) text: String,
+    /// Between two looks.
+    pub(crate) pause: Duration,
+}
+
+impl Watched {
+    fn of(args: &ServeArgs) -> anyhow::Result<Option<Self>> {
+        let flag = "--model_config_file_poll_wait_seconds";
+        let pause = seconds(flag, args.model_config_file_poll_wait_seconds)?;
+        let (Some(pause), Some(file)) = (pause, &args.model_config_file) else { return Ok(None) };
+        // Whoever reads the file next says what is wrong with it.
+        let text = config_text(file).unwrap_or_default();
+        Ok(Some(Self { file: file.clone(), text, pause }))
+    }
+}
+
 impl Config {
     pub(crate) fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let address = |port: u16| (port != 0).then_some(SocketAddr::new(args.bind_address, port));
         let (grpc, rest) = (address(args.port), address(args.rest_api_port));
         ensure!(grpc.is_some() || rest.is_some(), "both --port and --rest_api_port are off");
         ensure!(grpc != rest, "--port and --rest_api_port are the same: {}", args.port);
+        // Before the models: what changes in between is seen by the second look.
+        let watched = Watched::of(&args)?;
         let (models, plugins) = models(&args)?;
         Ok(Self {
             models,
+            watched,
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
             grpc,
             rest,
             cors: args.rest_api_enable_cors_support,
-            poll_interval: poll_interval(args.file_system_poll_wait_seconds)?,
+            poll_interval: seconds(
+                "--file_system_poll_wait_seconds",
+                args.file_system_poll_wait_seconds,
+            )?,
             device: args.device,
             optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },
             cache_dir: args
@@ -106,11 +135,20 @@ fn models(args: &ServeArgs) -> anyhow::Result<(Models, Option<PathBuf>)> {
 }
 
 fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
+    let configs = models_config::parse(&config_text(file)?)?;
+    Ok(configs.into_iter().map(model).collect())
+}
+
+/// The text of a file that lists models.
+pub(crate) fn config_text(file: &Path) -> anyhow::Result<String> {
     let size = file.metadata().context("cannot be read")?.len();
     ensure!(size <= CONFIG_FILE_BYTES, "is larger than {CONFIG_FILE_BYTES} bytes");
-    let text = std::fs::read_to_string(file).context("cannot be read")?;
-    let configs = models_config::parse(&text)?;
-    let model = |config: models_config::ModelConfig| ModelConfig {
+    std::fs::read_to_string(file).context("cannot be read")
+}
+
+/// A model as such a file, or a client, lists it.
+pub(crate) fn model(config: models_config::ModelConfig) -> ModelConfig {
+    ModelConfig {
         name: config.name,
         base_path: config.base_path.into(),
         policy: match config.policy {
@@ -121,8 +159,7 @@ fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
             }
         },
         labels: config.labels,
-    };
-    Ok(configs.into_iter().map(model).collect())
+    }
 }
 
 fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
@@ -134,12 +171,13 @@ fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<
     Ok(beside.filter(|dir| dir.is_dir()))
 }
 
-fn poll_interval(seconds: f64) -> anyhow::Result<Option<Duration>> {
+/// The pause between two looks; zero or less = no second look.
+fn seconds(flag: &str, seconds: f64) -> anyhow::Result<Option<Duration>> {
     if seconds <= 0.0 {
         return Ok(None);
     }
     let interval = Duration::try_from_secs_f64(seconds);
-    interval.map(Some).with_context(|| format!("--file_system_poll_wait_seconds={seconds}"))
+    interval.map(Some).with_context(|| format!("{flag}={seconds}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module is the one that reads the environment")]
@@ -198,9 +236,9 @@ mod tests {
 
     #[test]
     fn a_poll_of_zero_looks_once() {
-        assert_eq!(poll_interval(0.0).unwrap(), None);
-        assert_eq!(poll_interval(-1.0).unwrap(), None);
-        assert_eq!(poll_interval(0.05).unwrap(), Some(Duration::from_millis(50)));
-        assert!(poll_interval(f64::INFINITY).is_err());
+        assert_eq!(seconds("--f", 0.0).unwrap(), None);
+        assert_eq!(seconds("--f", -1.0).unwrap(), None);
+        assert_eq!(seconds("--f", 0.05).unwrap(), Some(Duration::from_millis(50)));
+        assert!(seconds("--f", f64::INFINITY).is_err());
     }
 }

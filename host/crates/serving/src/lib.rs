@@ -18,6 +18,8 @@ mod plugin_repository;
 mod servable;
 
 pub use board::{Board, Server};
-pub use manager::{Manager, ManagerConfig, ModelConfig, Models, VersionPolicy};
+pub use manager::{
+    Manager, ManagerConfig, ModelConfig, Models, ReloadError, Reloader, VersionPolicy,
+};
 pub use pipeline::Executors;
 pub use plugin_repository::PluginRepository;

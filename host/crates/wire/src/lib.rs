@@ -23,4 +23,4 @@ mod tfs_rest;
 #[cfg(test)]
 mod tests;
 
-pub use server::{DrainError, Wire};
+pub use server::{DrainError, Reload, Wire};

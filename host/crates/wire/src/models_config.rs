@@ -54,6 +54,10 @@ pub enum ModelsConfigError {
     Descriptors(#[from] DescriptorError),
     #[error("custom_model_config is not supported: use model_config_list")]
     Custom,
+    #[error(
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+    )]
+    NotAList,
     #[error("a model in the config list has no name")]
     NoName,
     #[error("Illegal to list model {name} multiple times in config list")]
@@ -91,11 +95,25 @@ impl ModelsConfigError {
 /// # Errors
 /// For the first thing that is wrong with it.
 pub fn parse(text: &str) -> Result<Vec<ModelConfig>, ModelsConfigError> {
-    let models = match read(text)?.config {
-        None => Vec::new(),
-        Some(Config::ModelConfigList(list)) => list.config,
-        Some(Config::CustomModelConfig(_)) => return Err(ModelsConfigError::Custom),
-    };
+    match read(text)?.config {
+        None => Ok(Vec::new()),
+        Some(Config::ModelConfigList(list)) => of_list(list),
+        Some(Config::CustomModelConfig(_)) => Err(ModelsConfigError::Custom),
+    }
+}
+
+/// Reads what a call of HandleReloadConfigRequest gives.
+pub(crate) fn of_call(
+    config: Option<pb::ModelServerConfig>,
+) -> Result<Vec<ModelConfig>, ModelsConfigError> {
+    match config.and_then(|config| config.config) {
+        Some(Config::ModelConfigList(list)) => of_list(list),
+        None | Some(Config::CustomModelConfig(_)) => Err(ModelsConfigError::NotAList),
+    }
+}
+
+fn of_list(list: pb::ModelConfigList) -> Result<Vec<ModelConfig>, ModelsConfigError> {
+    let models = list.config;
     let mut names = BTreeSet::new();
     if let Some(twice) = models.iter().find(|model| !names.insert(&model.name)) {
         return Err(ModelsConfigError::Duplicate { name: twice.name.clone() });

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use ingle_telemetry::Metrics;
-use ingle_types::{Limits, Serve};
+use ingle_types::{BoxFuture, Limits, Serve, ServeError};
 use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Reply;
+use crate::models_config::ModelConfig;
 use crate::{tfs_grpc, tfs_rest};
 
 mod stall;
@@ -38,6 +39,18 @@ pub struct Wire {
     pub(crate) cors: bool,
     /// Of [`Limits::streaming_calls`].
     pub(crate) streaming_calls: Arc<Semaphore>,
+    /// `None` = which models there are is not for clients to say.
+    pub(crate) reload: Option<Arc<dyn Reload>>,
+}
+
+/// Whoever replaces the list of models when a client asks for it.
+pub trait Reload: Send + Sync + 'static {
+    /// Waits until the models answer or have failed. Dropping the future does not stop
+    /// the work.
+    ///
+    /// # Errors
+    /// UNKNOWN, naming the models that did not become available.
+    fn reload(&self, models: Vec<ModelConfig>) -> BoxFuture<'_, Result<(), ServeError>>;
 }
 
 /// The grace of a drain passed before the requests in flight were answered.
@@ -52,13 +65,20 @@ impl Wire {
     pub fn new(serve: Arc<dyn Serve>, metrics: Metrics, limits: Arc<Limits>) -> Self {
         let streaming_calls = limits.streaming_calls.min(Semaphore::MAX_PERMITS);
         let streaming_calls = Arc::new(Semaphore::new(streaming_calls));
-        Self { serve, metrics, limits, cors: false, streaming_calls }
+        Self { serve, metrics, limits, cors: false, streaming_calls, reload: None }
     }
 
     /// Lets pages of every origin call the REST API, or not, which is the default.
     #[must_use]
     pub fn with_cors(mut self, cors: bool) -> Self {
         self.cors = cors;
+        self
+    }
+
+    /// Lets clients replace the list of models by HandleReloadConfigRequest.
+    #[must_use]
+    pub fn with_reload(mut self, reload: Arc<dyn Reload>) -> Self {
+        self.reload = Some(reload);
         self
     }
 

@@ -8,6 +8,7 @@ mod http;
 mod limits;
 mod peer;
 mod reflection;
+mod reload;
 mod rest;
 mod rest_health;
 mod rest_malformed;

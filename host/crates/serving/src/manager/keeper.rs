@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -18,7 +18,10 @@ use crate::servable::Loaded;
 pub(crate) struct Keeper {
     name: String,
     source: ModelSource,
+    /// Where labels should point.
     labels: BTreeMap<String, Version>,
+    /// Where they point: at what they pointed at before, until that can answer.
+    assigned: BTreeMap<String, Version>,
     versions: Versions<Arc<Loaded>>,
     /// Plugin listings that differ from what was chosen from, until they are still.
     arriving: BTreeMap<Version, View>,
@@ -32,6 +35,15 @@ pub(crate) struct Keeper {
     unlisted: bool,
     /// The base path went away, and with it the model.
     removed: bool,
+    /// The model is listed no more: nothing of it is loaded.
+    retired: bool,
+}
+
+/// Why a round of looking and loading begins.
+enum Wake {
+    Poll,
+    Configured(ReadyLatch),
+    Stop,
 }
 
 impl Keeper {
@@ -45,6 +57,7 @@ impl Keeper {
             name: config.name,
             source: ModelSource::new(config.base_path),
             labels: config.labels,
+            assigned: BTreeMap::new(),
             versions: Versions::new(config.policy),
             arriving: BTreeMap::new(),
             without_plugins: BTreeMap::new(),
@@ -53,6 +66,7 @@ impl Keeper {
             missing_is_gone,
             unlisted: false,
             removed: false,
+            retired: false,
         }
     }
 
@@ -62,18 +76,48 @@ impl Keeper {
         self.list(true);
         self.settle();
         drop(ready);
-        while self.wait(events) {
-            if self.shared.poll_interval.is_some() {
-                self.list(false);
+        loop {
+            match self.wait(events) {
+                Wake::Stop => return,
+                Wake::Configured(ready) => {
+                    // As at the start: what is there is there on purpose.
+                    if !self.retired {
+                        self.list(true);
+                    }
+                    self.settle();
+                    self.publish();
+                    drop(ready);
+                }
+                Wake::Poll if self.retired => {}
+                Wake::Poll => {
+                    if self.shared.poll_interval.is_some() {
+                        self.list(false);
+                    }
+                    self.retry_with_new_plugins();
+                    self.settle();
+                    self.follow_plugins();
+                }
             }
-            self.retry_with_new_plugins();
-            self.settle();
-            self.follow_plugins();
         }
     }
 
-    /// Waits for the next poll. False = stop.
-    fn wait(&mut self, events: &Receiver<ModelEvent>) -> bool {
+    /// What the model is to be from now on.
+    fn configure(&mut self, config: Option<ModelConfig>) {
+        self.retired = config.is_none();
+        let Some(config) = config else {
+            self.labels.clear();
+            self.versions.observe(BTreeMap::new(), true);
+            return;
+        };
+        if config.base_path != self.source.base_path() {
+            self.source = ModelSource::new(config.base_path);
+        }
+        self.labels = config.labels;
+        self.versions.set_policy(config.policy);
+    }
+
+    /// Waits for the next poll, or for something else to do.
+    fn wait(&mut self, events: &Receiver<ModelEvent>) -> Wake {
         let forever = Duration::from_secs(u64::from(u32::MAX));
         let pause = self.shared.poll_interval.unwrap_or(forever);
         let until = Instant::now() + pause;
@@ -84,8 +128,12 @@ impl Keeper {
                     tracing::info!(model = %self.name, version, "version unloaded");
                     self.publish();
                 }
-                Ok(ModelEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => return true,
+                Ok(ModelEvent::Configure(config, ready)) => {
+                    self.configure(config);
+                    return Wake::Configured(ready);
+                }
+                Ok(ModelEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Err(RecvTimeoutError::Timeout) => return Wake::Poll,
             }
         }
     }
@@ -264,12 +312,26 @@ impl Keeper {
         }
     }
 
-    fn publish(&self) {
+    /// A label moves once the version that it should point at can answer.
+    fn assign_labels(&mut self) {
+        let available: BTreeSet<Version> = self.versions.available().map(|(v, _)| v).collect();
+        let before = std::mem::take(&mut self.assigned);
+        let assign = |(label, wanted): (&String, &Version)| {
+            let old = before.get(label).filter(|old| available.contains(old));
+            let stays = old.filter(|_| !available.contains(wanted));
+            (label.clone(), *stays.unwrap_or(wanted))
+        };
+        self.assigned = self.labels.iter().map(assign).collect();
+    }
+
+    fn publish(&mut self) {
+        self.assign_labels();
         let available: BTreeMap<_, _> =
             self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
         self.shared.metrics.available_versions(&self.name, available.len());
         let status = self.versions.status(|loaded| loaded.follow().note.clone());
-        let (labels, removed) = (self.labels.clone(), self.removed);
+        let labels = self.assigned.clone();
+        let removed = self.removed || self.retired;
         self.shared.board.publish(&self.name, ModelBoard { available, labels, status, removed });
     }
 }

@@ -5,6 +5,7 @@
 
 mod keeper;
 mod load;
+mod reload;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use ingle_telemetry::Metrics;
 use ingle_types::{Limits, Version};
 use tokio::sync::mpsc as latch;
 
+pub use reload::{ReloadError, Reloader};
 pub use versions::VersionPolicy;
 
 use crate::board::{Board, ModelBoard};
@@ -30,7 +32,7 @@ use crate::pipeline::Executors;
 use crate::plugin_repository::PluginRepository;
 
 /// A model to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
     pub name: String,
     /// The folder whose numeric sub-folders are versions.
@@ -75,17 +77,29 @@ pub(crate) struct Shared {
 pub(crate) enum ModelEvent {
     /// The last handle to an unloaded version is gone.
     Freed(Version),
+    /// The model's configuration from now on; `None` = it is listed no more. The latch
+    /// is dropped when what that asks for was loaded or has failed.
+    Configure(Option<ModelConfig>, ReadyLatch),
+    Stop,
+}
+
+/// What the manager's thread is told.
+enum Command {
+    /// These models from now on, where models are listed at all.
+    Reload(Vec<ModelConfig>, ReadyLatch),
     Stop,
 }
 
 /// Held by every part that is still starting; all dropped = ready.
-type ReadyLatch = latch::Sender<Infallible>;
+pub(crate) type ReadyLatch = latch::Sender<Infallible>;
 
 /// Owns the threads that keep the board up to date.
 pub struct Manager {
     board: Arc<Board>,
     starting: latch::Receiver<Infallible>,
-    stop: Option<Sender<Infallible>>,
+    commands: Sender<Command>,
+    /// What is listed; `None` where models are those of a repository.
+    listed: Option<Vec<ModelConfig>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,16 +120,27 @@ impl Manager {
             board: board.clone(),
         };
         let (ready, starting) = latch::channel(1);
-        let (stop, stopped) = mpsc::channel();
+        let (commands, received) = mpsc::channel();
         let mut roster = Roster { shared: Arc::new(shared), keepers: BTreeMap::new() };
         let models = config.models;
-        let run = move || roster.run(&models, ready, &stopped);
+        let listed = match &models {
+            Models::Listed(configs) => Some(configs.clone()),
+            Models::Repository(_) => None,
+        };
+        let run = move || roster.run(&models, ready, &received);
         let thread = thread::Builder::new().name("manager".into()).spawn(run)?;
-        Ok(Self { board, starting, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { board, starting, commands, listed, thread: Some(thread) })
     }
 
     pub fn board(&self) -> Arc<Board> {
         self.board.clone()
+    }
+
+    /// For changing which models are listed; `None` where they are those of a
+    /// repository, which is followed as it is.
+    pub fn reloader(&self) -> Option<Reloader> {
+        let listed = self.listed.clone()?;
+        Some(Reloader::new(self.commands.clone(), self.board.clone(), listed))
     }
 
     /// Waits until every model that was there at the start is available or has failed.
@@ -128,7 +153,8 @@ impl Manager {
 /// Ends the threads. Versions live on for as long as requests hold handles.
 impl Drop for Manager {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        // A thread that is gone needs no word.
+        let _ = self.commands.send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic there was logged where it happened.
             let _ = thread.join();
@@ -143,7 +169,7 @@ struct Roster {
 }
 
 impl Roster {
-    fn run(&mut self, models: &Models, ready: ReadyLatch, stop: &mpsc::Receiver<Infallible>) {
+    fn run(&mut self, models: &Models, ready: ReadyLatch, commands: &mpsc::Receiver<Command>) {
         match models {
             Models::Listed(configs) => {
                 for config in configs {
@@ -155,13 +181,36 @@ impl Roster {
         drop(ready);
         let forever = Duration::from_secs(u64::from(u32::MAX));
         let pause = self.shared.poll_interval.unwrap_or(forever);
-        while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-            if let Models::Repository(path) = models {
-                // What is found later is not waited for by anyone.
-                self.scan(path, &latch::channel(1).0);
+        loop {
+            match commands.recv_timeout(pause) {
+                Ok(Command::Reload(configs, ready)) => self.reload(configs, &ready),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Models::Repository(path) = models {
+                        // What is found later is not waited for by anyone.
+                        self.scan(path, &latch::channel(1).0);
+                    }
+                }
             }
         }
         self.stop();
+    }
+
+    /// Keeps what is listed now, and unloads what is listed no more.
+    fn reload(&mut self, configs: Vec<ModelConfig>, ready: &ReadyLatch) {
+        for (name, (sender, _)) in &self.keepers {
+            if !configs.iter().any(|config| config.name == *name) {
+                let _ = sender.send(ModelEvent::Configure(None, ready.clone()));
+            }
+        }
+        for config in configs {
+            match self.keepers.get(&config.name) {
+                Some((sender, _)) => {
+                    let _ = sender.send(ModelEvent::Configure(Some(config), ready.clone()));
+                }
+                None => self.keep(config, false, ready),
+            }
+        }
     }
 
     fn scan(&mut self, repository: &Path, ready: &ReadyLatch) {

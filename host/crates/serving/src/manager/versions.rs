@@ -91,6 +91,11 @@ impl<T> Versions<T> {
         Self { policy, listed: BTreeMap::new(), settled: BTreeMap::new(), entries: BTreeMap::new() }
     }
 
+    /// What is wanted from now on of the versions that are there.
+    pub(crate) fn set_policy(&mut self, policy: VersionPolicy) {
+        self.policy = policy;
+    }
+
     /// Takes in a listing. A new or changed version counts once it has been still for
     /// two listings, unless `at_once`.
     pub(crate) fn observe(&mut self, listing: BTreeMap<Version, FoundVersion>, at_once: bool) {

@@ -184,7 +184,6 @@ async fn what_is_not_a_known_method_is_unimplemented() {
         "/tensorflow.serving.PredictionService/Predict?x=1&",
         "/tensorflow.serving.SessionService/SessionRun",
         "/grpc.health.v1.Health/Else",
-        "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
     ] {
         let code = peer.send(path, &[], framed(0, &good())).await;
         let expected = if path.contains('?') { 0 } else { Code::Unimplemented.number() };

@@ -11,9 +11,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::http::Http;
 use super::stub::Stubs;
-use crate::Wire;
 use crate::proto::tensorflow::serving::model_service_client::ModelServiceClient;
 use crate::proto::tensorflow::serving::prediction_service_client::PredictionServiceClient;
+use crate::{Reload, Wire};
 
 fn wire(serve: impl Serve, limits: Limits) -> Wire {
     Wire::new(Arc::new(serve), Metrics::new(), Arc::new(limits))
@@ -39,6 +39,11 @@ impl Server {
 
     pub(super) async fn with(serve: impl Serve, limits: Limits) -> Self {
         Self::of(wire(serve, limits)).await
+    }
+
+    /// One that takes lists of models from clients.
+    pub(super) async fn reloading(reload: Arc<dyn Reload>) -> Self {
+        Self::of(wire(Stubs::echoes(), Limits::default()).with_reload(reload)).await
     }
 
     async fn of(wire: Wire) -> Self {

@@ -5,6 +5,7 @@ mod health;
 mod metadata;
 mod predict;
 mod reflection;
+mod reload;
 mod spec;
 mod standard;
 mod status;
@@ -28,6 +29,7 @@ enum Method {
     Predict,
     GetModelMetadata,
     GetModelStatus,
+    HandleReloadConfigRequest,
     /// Published, but not answered.
     Unsupported(&'static str),
     Unknown,
@@ -45,7 +47,7 @@ impl Method {
                 Self::Unsupported("MultiInference")
             }
             "/tensorflow.serving.ModelService/HandleReloadConfigRequest" => {
-                Self::Unsupported("HandleReloadConfigRequest")
+                Self::HandleReloadConfigRequest
             }
             _ => Self::Unknown,
         }
@@ -56,6 +58,7 @@ impl Method {
             Self::Predict => "Predict",
             Self::GetModelMetadata => "GetModelMetadata",
             Self::GetModelStatus => "GetModelStatus",
+            Self::HandleReloadConfigRequest => "HandleReloadConfigRequest",
             Self::Unsupported(name) => name,
             Self::Unknown => "Unknown",
         }
@@ -110,6 +113,10 @@ where
             Method::GetModelStatus => {
                 let message = unary::message(request, small, &wire.limits).await?;
                 status::answer(wire, call, message)
+            }
+            Method::HandleReloadConfigRequest => {
+                let message = unary::message(request, small, &wire.limits).await?;
+                reload::answer(wire, message).await
             }
             Method::Unsupported(name) => {
                 Err(unimplemented(format!("{name} is not yet supported by this server")))

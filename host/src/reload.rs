@@ -1,0 +1,81 @@
+//! Changes of the list of models while the server runs: from its file, and from clients.
+
+use std::time::Duration;
+
+use ingle_serving::{ReloadError, Reloader};
+use ingle_types::{BoxFuture, Code, ServeError, Stage};
+use ingle_wire::{Reload, models_config};
+use tokio::time::sleep;
+
+use crate::config::{self, Watched};
+
+/// Takes lists from clients.
+pub(crate) struct ClientReload {
+    pub(crate) reloader: Reloader,
+    /// How long models may take to load; then the client is told, and they go on.
+    pub(crate) wait: Duration,
+}
+
+impl Reload for ClientReload {
+    fn reload(
+        &self,
+        models: Vec<models_config::ModelConfig>,
+    ) -> BoxFuture<'_, Result<(), ServeError>> {
+        let (reloader, wait) = (self.reloader.clone(), self.wait);
+        let models = models.into_iter().map(config::model).collect();
+        // A task of its own: a client that goes away leaves no list half taken.
+        let work = tokio::spawn(async move { reloader.apply_or_restore(models, wait).await });
+        Box::pin(async move {
+            let done = work.await.map_err(|error| {
+                ServeError::new(Code::Internal, Stage::Route, "the reload failed")
+                    .with_source(error)
+            })?;
+            done.map_err(|error| ServeError::new(code(&error), Stage::Route, error.to_string()))
+        })
+    }
+}
+
+fn code(error: &ReloadError) -> Code {
+    match error {
+        ReloadError::Unavailable { .. } => Code::Unknown,
+        ReloadError::Late { .. } => Code::DeadlineExceeded,
+        ReloadError::Stopping => Code::Unavailable,
+    }
+}
+
+/// Looks at the file again and again, and takes its list when the text has changed. One
+/// that is wrong, or gone, changes nothing.
+pub(crate) async fn follow(watched: Watched, reloader: Reloader, wait: Duration) {
+    let Watched { file, text: mut known, pause } = watched;
+    let mut unread = false;
+    loop {
+        sleep(pause).await;
+        let text = match config::config_text(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                if !unread {
+                    tracing::error!(file = %file.display(), "the list of models: {error:#}");
+                }
+                unread = true;
+                continue;
+            }
+        };
+        unread = false;
+        if text == known {
+            continue;
+        }
+        known.clone_from(&text);
+        match models_config::parse(&text) {
+            Ok(models) => {
+                tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
+                let models = models.into_iter().map(config::model).collect();
+                if let Err(error) = reloader.apply(models, wait).await {
+                    tracing::error!(file = %file.display(), %error, "not all models are served");
+                }
+            }
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "the list of models stays as it was");
+            }
+        }
+    }
+}
