@@ -71,6 +71,41 @@ def identity(dtype):
     return model("identity", nodes, [("x", dtype, None)], [("y", dtype, None)])
 
 
+def label_and_scores():
+    """What classifiers are exported as: the label that they chose, and all scores."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Identity", ["x"], ["probabilities"]),
+    ]
+    outputs = [("label", TensorProto.INT64, ["N"]), ("probabilities", FLOAT, ["N", 3])]
+    return checked(model("label_and_scores", nodes, [("x", FLOAT, ["N", 3])], outputs))
+
+
+def scores_and_outputs():
+    """Outputs by the names of TensorFlow Serving: x, and count + the sum of x."""
+    nodes = [
+        helper.make_node("Identity", ["x"], ["scores"]),
+        helper.make_node("Cast", ["count"], ["count_float"], to=FLOAT),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "count_float"], ["outputs"]),
+    ]
+    inputs = [("x", FLOAT, ["N", 2]), ("count", TensorProto.INT32, ["N", 1])]
+    outputs = [("scores", FLOAT, ["N", 2]), ("outputs", FLOAT, ["N", 1])]
+    constants = {"axes": np.array([1], np.int64)}
+    return checked(model("scores_and_outputs", nodes, inputs, outputs, constants))
+
+
+# Two names for the same program.
+TWO_SIGNATURES = """[model]
+file = "model.onnx"
+
+[signatures.serving_default]
+default = true
+
+[signatures.second]
+"""
+
+
 def write_version(folder, model_name, version, data):
     path = folder / model_name / str(version)
     path.mkdir(parents=True)
@@ -82,6 +117,9 @@ def write_all(folder):
     write_version(folder, "half_plus", 1, half_plus(1))
     write_version(folder, "half_plus", 2, half_plus(2))
     write_version(folder, "pair", 1, pair())
+    write_version(folder, "label_and_scores", 1, label_and_scores())
+    write_version(folder, "scores_and_outputs", 1, scores_and_outputs())
+    (folder / "scores_and_outputs" / "1" / "bundle.toml").write_text(TWO_SIGNATURES)
     for name, dtype in DTYPES.items():
         write_version(folder, f"identity_{name}", 1, identity(dtype))
     return sorted(path.name for path in folder.iterdir())

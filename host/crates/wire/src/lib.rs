@@ -10,6 +10,7 @@
 mod body;
 mod budget;
 mod call;
+mod inference;
 mod json;
 pub mod models_config;
 pub mod proto;

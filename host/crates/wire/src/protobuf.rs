@@ -1,7 +1,9 @@
 //! One protobuf message, field by field, without copying and without believing a
 //! length: what the generated types would build first is bounded here instead.
 
-use bytes::{Buf as _, Bytes};
+use std::ops::RangeInclusive;
+
+use bytes::{Buf as _, Bytes, BytesMut};
 
 /// The ways in which bytes can fail to be a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,49 @@ impl Iterator for Fields {
     }
 }
 
+/// The occurrences of one embedded message, which together are that message.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    /// The only one so far, which is not copied.
+    one: Bytes,
+    all: BytesMut,
+}
+
+impl Merged {
+    pub(crate) fn add(&mut self, more: Bytes) {
+        if self.one.is_empty() && self.all.is_empty() {
+            self.one = more;
+            return;
+        }
+        self.all.extend_from_slice(&std::mem::take(&mut self.one));
+        self.all.extend_from_slice(&more);
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        if self.all.is_empty() { self.one } else { self.all.freeze() }
+    }
+}
+
+/// The message that a oneof of messages holds, by its field number: of several the
+/// last, of its own occurrences all that follow each other.
+pub(crate) fn one_of(
+    message: Bytes,
+    members: &RangeInclusive<u32>,
+) -> Result<Option<(u32, Bytes)>, WireError> {
+    let mut set: Option<(u32, Merged)> = None;
+    for field in Fields::new(message) {
+        let (number, Value::Bytes(value)) = field? else { continue };
+        if !members.contains(&number) {
+            continue;
+        }
+        match &mut set {
+            Some((current, merged)) if *current == number => merged.add(value),
+            _ => set = Some((number, Merged { one: value, all: BytesMut::new() })),
+        }
+    }
+    Ok(set.map(|(number, merged)| (number, merged.finish())))
+}
+
 pub(crate) fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, WireError> {
     if length > bytes.len() {
         return Err(WireError::Truncated);
@@ -116,6 +161,19 @@ mod tests {
             (4, Value::Fixed32(Bytes::from_static(&[1, 2, 3, 4]))),
         ];
         assert_eq!(fields, Ok(expected));
+    }
+
+    #[test]
+    fn of_a_oneof_the_last_member_counts_and_its_parts_are_one() {
+        let read = |bytes: &'static [u8]| one_of(Bytes::from_static(bytes), &(1..=2));
+        let set = |number, bytes| Ok(Some((number, Bytes::from_static(bytes))));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[0x1a, 1, 7]), Ok(None));
+        assert_eq!(read(&[0x0a, 1, 7]), set(1, &[7]));
+        assert_eq!(read(&[0x0a, 1, 7, 0x0a, 0, 0x0a, 2, 8, 9]), set(1, &[7, 8, 9]));
+        assert_eq!(read(&[0x0a, 1, 7, 0x12, 1, 8]), set(2, &[8]));
+        assert_eq!(read(&[0x0a, 1, 7, 0x12, 1, 8, 0x0a, 0]), set(1, &[]));
+        assert_eq!(read(&[0x0a, 2, 7]), Err(WireError::Truncated));
     }
 
     #[test]

@@ -228,22 +228,6 @@ async fn a_status_lists_versions_and_ignores_labels() {
 }
 
 #[tokio::test]
-async fn calls_that_are_not_supported_yet_say_so() {
-    let server = Server::start().await;
-    let mut client = server.predictions().await;
-    let unimplemented = i32::from(tonic::Code::Unimplemented);
-    let statuses = vec![
-        client.classify(pb::ClassificationRequest::default()).await.unwrap_err(),
-        client.regress(pb::RegressionRequest::default()).await.unwrap_err(),
-        client.multi_inference(pb::MultiInferenceRequest::default()).await.unwrap_err(),
-    ];
-    for status in statuses {
-        assert_eq!(i32::from(status.code()), unimplemented);
-        assert!(status.message().ends_with("is not yet supported by this server"), "{status}");
-    }
-}
-
-#[tokio::test]
 async fn each_failure_keeps_its_code_and_its_cause_stays_here() {
     let x = [("x", DType::F32)];
     let stubs = Stubs::echoes().with(Stub::new("panic", &x, Act::Panic)).with(Stub::new(

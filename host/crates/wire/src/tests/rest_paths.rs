@@ -79,8 +79,6 @@ const VECTORS: &[(u32, &str, &str, u16, &str)] = &[
     ),
     (0, "GET", "/v1/models/float/versions/9", 404, "Could not find version 9 of model float"),
     (0, "GET", "/v1/models/nope/metadata", 404, "Servable not found for request: Latest(nope)"),
-    (0, "POST", "/v1/models/float:classify", 501, "classify is not yet supported by this server"),
-    (0, "POST", "/v1/models/float:regress", 501, "regress is not yet supported by this server"),
 ];
 
 #[tokio::test]

@@ -51,6 +51,18 @@ impl Stub {
         ]);
         Self { name: name.into(), signatures, act }
     }
+
+    /// Adds a signature, or replaces it.
+    pub(crate) fn signature(
+        mut self,
+        name: &str,
+        inputs: Vec<TensorSpec>,
+        outputs: Vec<TensorSpec>,
+    ) -> Self {
+        let signature = Signature { inputs, outputs, ..Signature::default() };
+        self.signatures.insert(name.to_owned(), Arc::new(signature));
+        self
+    }
 }
 
 fn invalid(error: SignatureError) -> ServeError {

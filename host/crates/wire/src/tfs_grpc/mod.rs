@@ -2,7 +2,9 @@
 //! every gRPC server is asked: health and reflection.
 
 mod health;
+mod inference;
 mod metadata;
+mod multi_inference;
 mod predict;
 mod reflection;
 mod reload;
@@ -27,11 +29,11 @@ use crate::call::{self, Call};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     Predict,
+    /// Classify and what is like it.
+    Inference(inference::Api),
     GetModelMetadata,
     GetModelStatus,
     HandleReloadConfigRequest,
-    /// Published, but not answered.
-    Unsupported(&'static str),
     Unknown,
 }
 
@@ -41,25 +43,20 @@ impl Method {
             "/tensorflow.serving.PredictionService/Predict" => Self::Predict,
             "/tensorflow.serving.PredictionService/GetModelMetadata" => Self::GetModelMetadata,
             "/tensorflow.serving.ModelService/GetModelStatus" => Self::GetModelStatus,
-            "/tensorflow.serving.PredictionService/Classify" => Self::Unsupported("Classify"),
-            "/tensorflow.serving.PredictionService/Regress" => Self::Unsupported("Regress"),
-            "/tensorflow.serving.PredictionService/MultiInference" => {
-                Self::Unsupported("MultiInference")
-            }
             "/tensorflow.serving.ModelService/HandleReloadConfigRequest" => {
                 Self::HandleReloadConfigRequest
             }
-            _ => Self::Unknown,
+            _ => inference::Api::of(path).map_or(Self::Unknown, Self::Inference),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Predict => "Predict",
+            Self::Inference(api) => api.name(),
             Self::GetModelMetadata => "GetModelMetadata",
             Self::GetModelStatus => "GetModelStatus",
             Self::HandleReloadConfigRequest => "HandleReloadConfigRequest",
-            Self::Unsupported(name) => name,
             Self::Unknown => "Unknown",
         }
     }
@@ -106,6 +103,10 @@ where
                 let message = unary::message(request, wire.limits.request_bytes, &wire.limits);
                 predict::answer(wire, call, deadline, message.await?).await
             }
+            Method::Inference(api) => {
+                let message = unary::message(request, wire.limits.request_bytes, &wire.limits);
+                api.answer(wire, call, deadline, message.await?).await
+            }
             Method::GetModelMetadata => {
                 let message = unary::message(request, small, &wire.limits).await?;
                 metadata::answer(wire, call, message)
@@ -118,15 +119,10 @@ where
                 let message = unary::message(request, small, &wire.limits).await?;
                 reload::answer(wire, message).await
             }
-            Method::Unsupported(name) => {
-                Err(unimplemented(format!("{name} is not yet supported by this server")))
+            Method::Unknown => {
+                Err(ServeError::new(Code::Unimplemented, Stage::Route, "unknown method"))
             }
-            Method::Unknown => Err(unimplemented("unknown method".into())),
         }
     };
     call::run(deadline, work).await
-}
-
-fn unimplemented(message: String) -> ServeError {
-    ServeError::new(Code::Unimplemented, Stage::Route, message)
 }

@@ -8,6 +8,7 @@ use super::{spec, unary};
 use crate::Wire;
 use crate::budget::Budget;
 use crate::call::Call;
+use crate::inference::effective;
 use crate::proto::tensorflow::serving as pb;
 use crate::protobuf::{Fields, Value, WireError, text};
 use crate::tensor_proto::{decode_message, encode};
@@ -48,10 +49,6 @@ pub(super) async fn answer(
         model_spec: Some(spec),
         outputs: outputs.iter().map(|(name, tensor)| (name.clone(), encode(tensor))).collect(),
     })
-}
-
-fn effective(servable: &dyn Servable, signature: String) -> String {
-    if signature.is_empty() { servable.default_signature().to_owned() } else { signature }
 }
 
 /// The version that answers, as clients read it.

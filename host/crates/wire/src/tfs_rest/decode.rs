@@ -108,8 +108,8 @@ pub(super) fn decode(
     serve: &dyn Serve,
     limits: &Limits,
 ) -> Result<Decoded, ServeError> {
-    let document = parse(text)?;
-    let name = signature_name(&document)?;
+    let document = parse(text, MEMBERS)?;
+    let name = signature_name(&document, SIGNATURE_NAME)?;
     let servable = serve.resolve(model)?;
     let signature = if name.is_empty() { servable.default_signature() } else { &name };
     let known = servable
@@ -126,26 +126,34 @@ pub(super) fn decode(
     Ok(Decoded { servable, signature, inputs, form })
 }
 
-fn parse(text: &[u8]) -> Result<Document<'_, 3>, RequestError> {
+/// Checks the syntax of a request and finds its members of these names.
+pub(super) fn parse<'a, const N: usize>(
+    text: &'a [u8],
+    names: [&str; N],
+) -> Result<Document<'a, N>, RequestError> {
     if text.is_empty() {
         return Err(RequestError::Syntax {
             text: "JSON Parse error: The document is empty".into(),
         });
     }
     let document =
-        scan(text, MEMBERS).map_err(|error| RequestError::Syntax { text: error.to_string() })?;
+        scan(text, names).map_err(|error| RequestError::Syntax { text: error.to_string() })?;
     if !document.is_object() {
         return Err(RequestError::NotObject { value: quote(&document) });
     }
     Ok(document)
 }
 
-fn quote(document: &Document<'_, 3>) -> String {
+pub(super) fn quote<const N: usize>(document: &Document<'_, N>) -> String {
     document.root().quote(QUOTE_BYTES)
 }
 
-fn signature_name(document: &Document<'_, 3>) -> Result<String, RequestError> {
-    match document.member(SIGNATURE_NAME).map(|value| value.peek()) {
+/// The string that the member at `index` is, or an empty one.
+pub(super) fn signature_name<const N: usize>(
+    document: &Document<'_, N>,
+    index: usize,
+) -> Result<String, RequestError> {
+    match document.member(index).map(|value| value.peek()) {
         None => Ok(String::new()),
         Some(Token::String(raw)) => Ok(String::from_utf8_lossy(&unescape(raw)).into_owned()),
         Some(_) => Err(RequestError::SignatureName { value: quote(document) }),

@@ -5,9 +5,11 @@ mod column;
 mod compress;
 mod cors;
 mod decode;
+mod examples;
 mod fill;
 mod float;
 mod health;
+mod inference;
 mod metadata;
 mod path;
 mod predict;
@@ -26,7 +28,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
-use ingle_types::{Code, Deadline, Limits, ServeError, Stage};
+use ingle_types::{Deadline, Limits, ServeError};
 
 use crate::Wire;
 use crate::body::{Reply, discard};
@@ -111,24 +113,30 @@ where
 {
     let deadline = Deadline::after(wire.limits.default_deadline);
     let work = async {
-        if let Route::Predict(model) = route {
-            let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
-            return predict::answer(wire, call, model, body, deadline).await;
-        }
-        discard(body, &wire.limits).await;
         match route {
-            Route::Metadata(model) => metadata::answer(wire, call, &model),
-            Route::Status { model, version } => status::answer(wire, call, &model, version),
-            Route::Classify(_) => Err(unimplemented("classify")),
-            Route::Predict(_) | Route::Regress(_) => Err(unimplemented("regress")),
+            Route::Predict(model) => {
+                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                predict::answer(wire, call, model, body, deadline).await
+            }
+            Route::Classify(model) => {
+                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                inference::classify(wire, call, model, body, deadline).await
+            }
+            Route::Regress(model) => {
+                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                inference::regress(wire, call, model, body, deadline).await
+            }
+            Route::Metadata(model) => {
+                discard(body, &wire.limits).await;
+                metadata::answer(wire, call, &model)
+            }
+            Route::Status { model, version } => {
+                discard(body, &wire.limits).await;
+                status::answer(wire, call, &model, version)
+            }
         }
     };
     call::run(deadline, work).await
-}
-
-fn unimplemented(verb: &str) -> ServeError {
-    let message = format!("{verb} is not yet supported by this server");
-    ServeError::new(Code::Unimplemented, Stage::Route, message)
 }
 
 /// Refuses what hyper's buffer lets through where it may not be as small as the limit.

@@ -180,7 +180,7 @@ fn narrow(number: Number<'_>) -> Option<[u8; 4]> {
     integer(number).map(i32::to_le_bytes)
 }
 
-fn decode_base64(raw: &[u8]) -> Result<Vec<u8>, ValueError> {
+pub(super) fn decode_base64(raw: &[u8]) -> Result<Vec<u8>, ValueError> {
     let text = unescape(raw);
     let spaced = text.iter().any(u8::is_ascii_whitespace);
     let decoded = if spaced {
