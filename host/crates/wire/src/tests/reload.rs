@@ -19,7 +19,7 @@ impl Reload for Lists {
         let bad = models.iter().any(|model| model.name == "bad");
         self.0.lock().unwrap().push(models);
         let message = "1 model(s) did not become available: {name: bad}";
-        let refused = || ServeError::new(Code::Unknown, Stage::Route, message);
+        let refused = move || ServeError::new(Code::Unknown, Stage::Route, message);
         Box::pin(async move { if bad { Err(refused()) } else { Ok(()) } })
     }
 }
