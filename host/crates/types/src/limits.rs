@@ -10,7 +10,7 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Nesting of a JSON value that is kept; unknown keys are skipped at any depth.
     pub json_depth: usize,
-    /// Tensors in one request. Over it: INVALID_ARGUMENT.
+    /// Tensors in one request, tasks in a MultiInference. Over it: INVALID_ARGUMENT.
     pub tensors_per_request: usize,
     /// Time for a request's headers to arrive. Over it the connection is closed.
     pub header_read_timeout: Duration,

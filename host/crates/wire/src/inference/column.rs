@@ -92,7 +92,8 @@ impl<'a> Column<'a> {
         let count = feature.count()?;
         self.check_count(count, feature.kind)?;
         let size = self.spec.dtype.size_bytes().unwrap_or(size_of::<Bytes>());
-        budget.take(count.saturating_mul(size))?;
+        // A context's feature is read again for each example, however much of it is no value.
+        budget.take(count.saturating_mul(size).max(feature.size_bytes()))?;
         let dtype = self.spec.dtype;
         self.rows += 1;
         match feature.kind {

@@ -111,19 +111,27 @@ impl Examples {
         let mut columns = columns(signature)?;
         let index: BTreeMap<_, _> =
             signature.inputs.iter().enumerate().map(|(i, s)| (s.name.as_bytes(), i)).collect();
-        let mut shared = vec![None; columns.len()];
-        find(self.context.clone(), &index, &mut shared)?;
+        let shared = self.shared(&index)?;
         let mut own = vec![None; columns.len()];
         for (row, example) in self.rows.iter().enumerate() {
             find(example.clone(), &index, &mut own)
                 .map_err(|error| ExampleError::Example { index: row, error })?;
             for ((column, own), shared) in columns.iter_mut().zip(&mut own).zip(&shared) {
-                let feature = own.take().or_else(|| shared.clone());
-                push(column, row, feature, &mut budget)?;
+                let own = own.take().map(Feature::read).transpose();
+                let own = own.map_err(|error| ExampleError::Example { index: row, error })?;
+                push(column, row, own.as_ref().unwrap_or(shared).as_ref(), &mut budget)?;
             }
         }
         let filled = columns.into_iter().filter(|column| column.rows() > 0);
         filled.map(|column| Ok((column.spec().name.clone(), column.into_tensor()?))).collect()
+    }
+
+    /// The context's features, read once.
+    fn shared(&self, index: &BTreeMap<&[u8], usize>) -> Result<Vec<Option<Feature>>, WireError> {
+        let mut found = vec![None; index.len()];
+        find(self.context.clone(), index, &mut found)?;
+        let read = |message: Option<Bytes>| message.map_or(Ok(None), Feature::read);
+        found.into_iter().map(read).collect()
     }
 
     /// The examples as strings `[batch]`, the context before each: of what both have,
@@ -195,7 +203,7 @@ fn find(
 fn push(
     column: &mut Column<'_>,
     index: usize,
-    feature: Option<Bytes>,
+    feature: Option<&Feature>,
     budget: &mut Budget,
 ) -> Result<(), ExampleError> {
     let spec = column.spec();
@@ -204,15 +212,11 @@ fn push(
         let (name, kind) = (spec.name.clone(), Kind::of(spec.dtype));
         ExampleError::Missing { name, kind, index }
     };
-    let feature = match feature {
-        Some(message) => Feature::read(message).map_err(|error| failed(error.into()))?,
-        None => None,
-    };
     match feature {
         None if spec.optional && column.rows() == 0 => Ok(()),
         None => Err(missing(index)),
         Some(_) if column.rows() < index => Err(missing(column.rows())),
-        Some(feature) => column.push(&feature, budget).map_err(failed),
+        Some(feature) => column.push(feature, budget).map_err(failed),
     }
 }
 

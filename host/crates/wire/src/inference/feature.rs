@@ -63,6 +63,11 @@ impl Feature {
         Ok(Some(Self { kind, list }))
     }
 
+    /// As it came.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.list.len()
+    }
+
     fn fields(&self) -> impl Iterator<Item = Result<Value, WireError>> {
         let fields = Fields::new(self.list.clone());
         fields.filter_map(|field| match field {

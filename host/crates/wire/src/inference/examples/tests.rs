@@ -244,9 +244,65 @@ fn tensors_stay_within_the_limit() {
     let context = example(&[("x", floats(&[1.0; 100]))]);
     let examples = with_context(context, vec![Example::default(); 100]);
     let rows = signature(&[("x", DType::F32, &[BATCH, Dim::Any])]);
-    assert_eq!(examples.inputs(&rows, 40_000).unwrap()["x"].dims(), [100, 100]);
-    let error = examples.inputs(&rows, 39_999).unwrap_err();
+    // A list of 100 floats takes 403 bytes on the wire.
+    assert_eq!(examples.inputs(&rows, 40_300).unwrap()["x"].dims(), [100, 100]);
+    let error = examples.inputs(&rows, 40_299).unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     let parses = signature(&[("inputs", DType::Bytes, &[BATCH])]);
     assert_eq!(examples.inputs(&parses, 40_000).unwrap_err().code(), Code::ResourceExhausted);
+}
+
+#[test]
+fn a_context_that_is_mostly_no_values_costs_what_it_is_for_each_example() {
+    // One float, and a field that nobody knows.
+    let value = [&[0x0d][..], &1f32.to_le_bytes()].concat();
+    let list = [&value[..], &[0x12, 100], &[0; 100]].concat();
+    let wrap =
+        |tag: u8, inner: &[u8]| [&[tag, u8::try_from(inner.len()).unwrap()][..], inner].concat();
+    let entry = [wrap(0x0a, b"x"), wrap(0x12, &wrap(0x12, &list))].concat();
+    let context = Bytes::from(wrap(0x0a, &wrap(0x0a, &entry)));
+    let scalars = signature(&[("x", DType::F32, &[BATCH])]);
+    let of = |count| Examples::new(context.clone(), vec![Bytes::new(); count]).unwrap();
+    let limit = 10 * list.len();
+    assert_eq!(of(10).inputs(&scalars, limit).unwrap()["x"].dims(), [10]);
+    assert_eq!(of(11).inputs(&scalars, limit).unwrap_err().code(), Code::ResourceExhausted);
+}
+
+proptest::proptest! {
+    /// From a good message by changing bytes: what comes is tensors or the client's error.
+    #[test]
+    fn changed_messages_are_read_or_refused(
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 0..6),
+        length in proptest::prelude::any::<proptest::sample::Index>(),
+    ) {
+        let context = example(&[("s", blobs(&["a", "b"]))]);
+        let rows = vec![example(&[("f", floats(&[1.0, 2.0])), ("i", integers(&[1, 300]))]); 2];
+        let list = pb::ExampleListWithContext { examples: rows, context: Some(context) };
+        let kind = Some(pb::input::Kind::ExampleListWithContext(list));
+        let mut message = pb::Input { kind }.encode_to_vec();
+        for (at, byte) in &changes {
+            let at = at.index(message.len());
+            message[at] = *byte;
+        }
+        if changes.len() > 3 {
+            message.truncate(length.index(message.len()));
+        }
+        let signature = signature(&[
+            ("f", DType::F16, ROW_OF_TWO),
+            ("i", DType::I16, &[BATCH, Dim::Any]),
+            ("s", DType::Bytes, &[BATCH, Dim::Any, Dim::Fixed(2)]),
+        ]);
+        match Examples::read(message.into(), 10_000) {
+            Ok(examples) => match examples.inputs(&signature, 10_000) {
+                Ok(found) => {
+                    for spec in &signature.inputs {
+                        assert_eq!(found[&spec.name].dims()[0], examples.len());
+                        assert_eq!(spec.check(&found[&spec.name]), Ok(()));
+                    }
+                }
+                Err(error) => assert!(!changes.is_empty(), "{error}"),
+            },
+            Err(error) => assert!(!changes.is_empty(), "{error}"),
+        }
+    }
 }
