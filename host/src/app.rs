@@ -1,7 +1,5 @@
 //! Assembly: the only place that knows every crate.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -13,17 +11,14 @@ use ingle_serving::{Executors, Manager, ManagerConfig, PluginRepository, Server}
 use ingle_telemetry::Metrics;
 use ingle_types::Limits;
 use ingle_wire::Wire;
-use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::listen::{Listeners, Sockets};
 use crate::reload::{ClientReload, follow};
-
-/// Connections that the kernel holds until they are accepted.
-const ACCEPT_QUEUE: u32 = 1024;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +33,10 @@ pub(crate) enum Drain {
 pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     let limits = Arc::new(config.limits.clone());
     let metrics = Metrics::new();
-    // Both ports are taken before models load, so that one in use is told at once.
+    // Ports are taken before models load, so that one in use is told at once.
     // They listen only when the models are there: an open port means ready.
+    let sockets = Sockets::bind(&config)?;
     let cors = config.cors;
-    let grpc = bind(config.grpc, "--port")?;
-    let rest = bind(config.rest, "--rest_api_port")?;
     let watched = config.watched.clone();
     let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
     let stop = CancellationToken::new();
@@ -64,7 +58,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     if let Some(reloader) = reloader {
         wire = wire.with_reload(Arc::new(ClientReload { reloader, wait }));
     }
-    let drain = serve_until_stopped(wire, grpc, rest, stop).await?;
+    let drain = serve_until_stopped(wire, sockets.listen()?, stop).await?;
     drop(manager);
     tracing::info!(?drain, "stopped");
     Ok(drain)
@@ -98,18 +92,6 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
     Manager::start(config).context("cannot start the manager")
 }
 
-fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpSocket>> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart must not wait for the old process's connections to time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok::<_, io::Error>(socket)
-    };
-    bound().map(Some).with_context(|| format!("{flag}: cannot listen on {address}"))
-}
-
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -125,22 +107,16 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Outpu
 
 async fn serve_until_stopped(
     wire: Wire,
-    grpc: Option<TcpSocket>,
-    rest: Option<TcpSocket>,
+    listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<Drain> {
+    let Listeners { grpc, rest, file } = listeners;
     let mut servers = JoinSet::new();
-    if let Some(socket) = grpc {
-        let listener = socket.listen(ACCEPT_QUEUE)?;
-        let address = listener.local_addr()?;
-        tracing::info!("Running gRPC ModelServer at {address} ...");
+    for listener in grpc {
         let (wire, stop) = (wire.clone(), stop.clone());
         servers.spawn(async move { wire.serve_grpc(listener, stop).await });
     }
-    if let Some(socket) = rest {
-        let listener = socket.listen(ACCEPT_QUEUE)?;
-        let address = listener.local_addr()?;
-        tracing::info!("Exporting HTTP/REST API at:{address} ...");
+    if let Some(listener) = rest {
         let (wire, stop) = (wire.clone(), stop.clone());
         servers.spawn(async move { wire.serve_rest(listener, stop).await });
     }
@@ -153,5 +129,6 @@ async fn serve_until_stopped(
         // Where one listener ends by itself the other must not go on alone.
         stop.cancel();
     }
+    drop(file);
     Ok(drain)
 }

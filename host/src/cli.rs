@@ -57,6 +57,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) model_base_path: Option<PathBuf>,
 
+    /// Socket in the file system on which gRPC is answered too.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) grpc_socket_path: Option<PathBuf>,
+
+    /// Encrypt gRPC: TensorFlow Serving's text protobuf of SSLConfig, with the server's key
+    /// and certificate and, where clients are to show theirs, who issues them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssl_config_file: Option<PathBuf>,
+
+    /// Encrypt REST: a file like that of --ssl_config_file, or the same.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rest_api_ssl_config_file: Option<PathBuf>,
+
     /// gRPC port; 0 = off.
     #[arg(long, value_name = "PORT", default_value_t = 8500)]
     pub(crate) port: u16,

@@ -3,6 +3,7 @@
 mod app;
 mod cli;
 mod config;
+mod listen;
 mod model;
 mod reload;
 

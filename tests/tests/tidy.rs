@@ -40,6 +40,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tonic", &["ingle-wire"]),
     ("axum", &["ingle-wire"]),
     ("hyper", &["ingle-wire"]),
+    ("tokio-rustls", &["ingle-wire"]),
 ];
 
 fn root() -> PathBuf {

@@ -13,7 +13,7 @@ use ingle_engine::{DeviceChoice, Optimize};
 use ingle_serving::{ModelConfig, Models, VersionPolicy};
 use ingle_telemetry::LogFormat;
 use ingle_types::Limits;
-use ingle_wire::models_config;
+use ingle_wire::{Tls, models_config, ssl_config};
 
 pub(crate) use stacks::restart_with_larger_stacks;
 
@@ -36,6 +36,9 @@ pub(crate) struct Config {
     /// `None` = off.
     pub(crate) grpc: Option<SocketAddr>,
     pub(crate) rest: Option<SocketAddr>,
+    pub(crate) grpc_socket: Option<PathBuf>,
+    pub(crate) grpc_tls: Option<Tls>,
+    pub(crate) rest_tls: Option<Tls>,
     /// Whether pages of every origin may call REST.
     pub(crate) cors: bool,
     pub(crate) poll_interval: Option<Duration>,
@@ -72,8 +75,17 @@ impl Config {
     pub(crate) fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let address = |port: u16| (port != 0).then_some(SocketAddr::new(args.bind_address, port));
         let (grpc, rest) = (address(args.port), address(args.rest_api_port));
-        ensure!(grpc.is_some() || rest.is_some(), "both --port and --rest_api_port are off");
-        ensure!(grpc != rest, "--port and --rest_api_port are the same: {}", args.port);
+        // TensorFlow Serving's way to have none.
+        let grpc_socket = args.grpc_socket_path.clone().filter(|path| !path.as_os_str().is_empty());
+        ensure!(
+            grpc.is_some() || rest.is_some() || grpc_socket.is_some(),
+            "both --port and --rest_api_port are off, and there is no --grpc_socket_path"
+        );
+        ensure!(
+            grpc.is_none() || grpc != rest,
+            "--port and --rest_api_port are the same: {}",
+            args.port
+        );
         // Before the models: what changes in between is seen by the second look.
         let watched = Watched::of(&args)?;
         let (models, plugins) = models(&args)?;
@@ -83,6 +95,9 @@ impl Config {
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
             grpc,
             rest,
+            grpc_socket,
+            grpc_tls: tls("--ssl_config_file", args.ssl_config_file.as_deref())?,
+            rest_tls: tls("--rest_api_ssl_config_file", args.rest_api_ssl_config_file.as_deref())?,
             cors: args.rest_api_enable_cors_support,
             poll_interval: seconds(
                 "--file_system_poll_wait_seconds",
@@ -139,7 +154,7 @@ fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
     Ok(configs.into_iter().map(model).collect())
 }
 
-/// The text of a file that lists models.
+/// The text of a configuration file.
 pub(crate) fn config_text(file: &Path) -> anyhow::Result<String> {
     let size = file.metadata().context("cannot be read")?.len();
     ensure!(size <= CONFIG_FILE_BYTES, "is larger than {CONFIG_FILE_BYTES} bytes");
@@ -160,6 +175,14 @@ pub(crate) fn model(config: models_config::ModelConfig) -> ModelConfig {
         },
         labels: config.labels,
     }
+}
+
+/// What encrypts a listener, if a file says so; an empty name is TensorFlow Serving's
+/// way to say that none does.
+fn tls(flag: &str, file: Option<&Path>) -> anyhow::Result<Option<Tls>> {
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
+    let tls = || Ok::<_, anyhow::Error>(Tls::new(&ssl_config::parse(&config_text(file)?)?)?);
+    tls().map(Some).with_context(|| format!("{flag}={}", file.display()))
 }
 
 fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
@@ -212,7 +235,25 @@ mod tests {
         assert!(refused(&[&base, "--port=9", "--rest_api_port=9"]).contains("are the same"));
         assert!(refused(&["--repository=/nowhere"]).contains("--repository=/nowhere"));
         assert!(refused(&[&base, "--plugin_repository=/no"]).contains("--plugin_repository"));
+        let ssl = root.path().join("ssl");
+        std::fs::write(&ssl, "server_key: 'a'").unwrap();
+        for flag in ["--ssl_config_file", "--rest_api_ssl_config_file"] {
+            assert!(refused(&[&base, &format!("{flag}=/no")]).contains(&format!("{flag}=/no")));
+            let error = config(&[&base, &format!("{flag}={}", ssl.display())]).unwrap_err();
+            assert!(format!("{error:#}").contains("server_cert is not set"), "{error:#}");
+        }
         assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
+    }
+
+    #[test]
+    fn a_socket_alone_is_enough() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let off = ["--port=0", "--rest_api_port=0"];
+        let config = config(&[&base, off[0], off[1], "--grpc_socket_path=/run/grpc"]).unwrap();
+        assert_eq!((config.grpc, config.rest), (None, None));
+        assert_eq!(config.grpc_socket, Some("/run/grpc".into()));
+        assert!(config.grpc_tls.is_none() && config.rest_tls.is_none());
     }
 
     #[test]

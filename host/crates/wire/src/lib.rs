@@ -17,11 +17,13 @@ pub mod proto;
 mod protobuf;
 mod server;
 mod signature_def;
+pub mod ssl_config;
 pub mod tensor_proto;
+mod text_proto;
 mod tfs_grpc;
 mod tfs_rest;
 
 #[cfg(test)]
 mod tests;
 
-pub use server::{DrainError, Reload, Wire};
+pub use server::{DrainError, Listener, Reload, Tls, Wire};

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ingle_types::{Code, Version};
+use prost_reflect::DescriptorError;
 use prost_reflect::text_format::ParseError;
-use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage};
 
-use crate::proto::DESCRIPTORS;
 use crate::proto::tensorflow::serving as pb;
+use crate::text_proto::{self, TextError};
 use pb::file_system_storage_path_source_config::servable_version_policy::PolicyChoice;
 use pb::model_server_config::Config;
 
@@ -122,14 +122,10 @@ fn of_list(list: pb::ModelConfigList) -> Result<Vec<ModelConfig>, ModelsConfigEr
 }
 
 fn read(text: &str) -> Result<pb::ModelServerConfig, ModelsConfigError> {
-    let pool = DescriptorPool::decode(DESCRIPTORS)?;
-    let mut message = match pool.get_message_by_name(MESSAGE) {
-        Some(descriptor) => DynamicMessage::new(descriptor),
-        None => return Ok(pb::ModelServerConfig::default()),
-    };
-    message.merge_text_format(text).map_err(ModelsConfigError::Syntax)?;
-    // The same message in two forms of it.
-    Ok(message.transcode_to().unwrap_or_default())
+    text_proto::read(MESSAGE, text).map_err(|error| match error {
+        TextError::Syntax(error) => ModelsConfigError::Syntax(error),
+        TextError::Descriptors(error) => error.into(),
+    })
 }
 
 fn model(config: pb::ModelConfig) -> Result<ModelConfig, ModelsConfigError> {

@@ -15,9 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use ingle_telemetry::Metrics;
 use ingle_types::{BoxFuture, Limits, Serve, ServeError};
-use tokio::io::{AsyncReadExt as _, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,9 +24,21 @@ use crate::body::Reply;
 use crate::models_config::ModelConfig;
 use crate::{tfs_grpc, tfs_rest};
 
+mod listener;
+mod rewound;
 mod stall;
+mod tls;
 
+pub use listener::Listener;
+pub use tls::Tls;
+
+use listener::{Socket, Stream};
+use rewound::Rewound;
 use stall::StallTimeout;
+
+/// What TLS clients ask for by ALPN.
+const HTTP_2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// The protocols of one server.
 #[derive(Clone)]
@@ -82,20 +93,20 @@ impl Wire {
         self
     }
 
-    /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`, then says GOAWAY and
-    /// waits for the calls in flight.
+    /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`,
+    /// then says GOAWAY and waits for the calls in flight.
     ///
     /// # Errors
     /// A [`DrainError`] where [`Limits::drain_grace`] was not enough.
     pub async fn serve_grpc(
         &self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
+        let wire = self.clone();
+        let serve = move |stream, stop| grpc_connection(wire.clone(), stream, stop);
         let connections = Connections::new(&self.limits, shutdown);
-        connections
-            .accept(listener, |stream, stop| grpc_connection(self.clone(), stream, stop))
-            .await
+        connections.accept(listener.into(), HTTP_2, serve).await
     }
 
     /// Answers TensorFlow Serving's REST calls and the metrics page until `shutdown`,
@@ -105,13 +116,13 @@ impl Wire {
     /// As [`Wire::serve_grpc`].
     pub async fn serve_rest(
         &self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
+        let wire = self.clone();
+        let serve = move |stream, stop| rest_connection(wire.clone(), stream, stop);
         let connections = Connections::new(&self.limits, shutdown);
-        connections
-            .accept(listener, |stream, stop| rest_connection(self.clone(), stream, stop))
-            .await
+        connections.accept(listener.into(), HTTP_1_1, serve).await
     }
 }
 
@@ -133,17 +144,16 @@ impl Connections {
         }
     }
 
-    async fn accept<F>(
-        self,
-        listener: TcpListener,
-        serve: impl Fn(TcpStream, CancellationToken) -> F,
-    ) -> io::Result<()>
+    async fn accept<F, S>(self, listener: Listener, protocol: &[u8], serve: S) -> io::Result<()>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = ()> + Send,
+        S: Fn(Stream, CancellationToken) -> F + Clone + Send + 'static,
     {
+        let Listener { socket, tls } = listener;
+        let tls = tls.map(|tls| tls.speaking(protocol));
         let cut_off = CancellationToken::new();
         let mut pause = Pause::default();
-        while let Some(next) = self.shutdown.run_until_cancelled(self.next(&listener)).await {
+        while let Some(next) = self.shutdown.run_until_cancelled(self.next(&socket)).await {
             let (stream, permit) = match next {
                 Ok(next) => next,
                 Err(error) => {
@@ -152,27 +162,28 @@ impl Connections {
                 }
             };
             pause = Pause::default();
-            let connection = serve(stream, self.shutdown.clone());
+            let (serve, stop) = (serve.clone(), self.shutdown.clone());
+            let (tls, limits) = (tls.clone(), self.limits.clone());
+            let connection = async move {
+                if let Some(stream) = secure(stream, tls, &limits, &stop).await {
+                    serve(stream, stop).await;
+                }
+            };
             let cut_off = cut_off.clone();
             self.open.spawn(async move {
                 cut_off.run_until_cancelled(connection).await;
                 drop(permit);
             });
         }
-        drop(listener);
+        drop(socket);
         self.drain(&cut_off).await
     }
 
     /// Takes the permit first, so that connections beyond the limit wait in the
     /// kernel's queue and cost nothing here.
-    async fn next(
-        &self,
-        listener: &TcpListener,
-    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    async fn next(&self, socket: &Socket) -> io::Result<(Stream, OwnedSemaphorePermit)> {
         let permit = self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, permit))
+        Ok((socket.accept().await?, permit))
     }
 
     async fn drain(self, cut_off: &CancellationToken) -> io::Result<()> {
@@ -209,7 +220,7 @@ impl Pause {
     }
 }
 
-async fn rest_connection(wire: Wire, stream: TcpStream, stop: CancellationToken) {
+async fn rest_connection(wire: Wire, stream: Stream, stop: CancellationToken) {
     // Below it hyper refuses to be built.
     const LEAST_BUFFER: usize = 8 * 1024;
     let limits = wire.limits.clone();
@@ -227,7 +238,7 @@ async fn rest_connection(wire: Wire, stream: TcpStream, stop: CancellationToken)
     drive(connection, stop).await;
 }
 
-async fn grpc_connection(wire: Wire, stream: TcpStream, stop: CancellationToken) {
+async fn grpc_connection(wire: Wire, stream: Stream, stop: CancellationToken) {
     let limits = wire.limits.clone();
     let Some(stream) = preface(stream, &limits, &stop).await else { return };
     let stopping = stop.clone();
@@ -254,13 +265,31 @@ fn answered(response: Response<Reply>) -> Result<Response<Reply>, Infallible> {
     Ok(response)
 }
 
+/// Shakes hands, where connections are encrypted. A peer that is slow with it is gone in
+/// time; until then it holds a connection's place and nothing else.
+async fn secure(
+    stream: Stream,
+    tls: Option<Tls>,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Option<Stream> {
+    let Some(tls) = tls else { return Some(stream) };
+    let handshake = tokio::time::timeout(limits.header_read_timeout, tls.accept(stream));
+    match stop.run_until_cancelled(handshake).await? {
+        Ok(Ok(stream)) => return Some(Box::new(stream)),
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+    None
+}
+
 /// Reads what every HTTP/2 connection starts with: a peer that says nothing, or
 /// another protocol, is gone in time.
 async fn preface(
-    mut stream: TcpStream,
+    mut stream: Stream,
     limits: &Limits,
     stop: &CancellationToken,
-) -> Option<impl tokio::io::AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+) -> Option<Rewound<Stream>> {
     const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut start = [0; PREFACE.len()];
     let read = tokio::time::timeout(limits.header_read_timeout, stream.read_exact(&mut start));
@@ -268,9 +297,7 @@ async fn preface(
     if &start != PREFACE {
         return None;
     }
-    let (reader, writer) = stream.into_split();
-    let start = io::Cursor::new(Bytes::copy_from_slice(&start));
-    Some(tokio::io::join(start.chain(reader), writer))
+    Some(Rewound::new(Bytes::from_static(PREFACE), stream))
 }
 
 async fn drive<C>(connection: C, stop: CancellationToken)

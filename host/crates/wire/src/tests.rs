@@ -19,3 +19,5 @@ mod rest_vectors;
 pub(crate) mod round_trip;
 mod server;
 pub(crate) mod stub;
+mod tls;
+mod unix_socket;

@@ -12,6 +12,11 @@ use super::stub::Stubs;
 
 const PREDICT: &str = "/v1/models/float:predict";
 
+/// Those who say nothing are gone soon.
+pub(super) fn hasty() -> Limits {
+    Limits { header_read_timeout: Duration::from_secs(1), ..Limits::default() }
+}
+
 pub(super) async fn small() -> Server {
     let limits = Limits {
         request_bytes: 10_000,

@@ -5,6 +5,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use super::http::Duplex;
 use super::server::Server;
 
 pub(super) const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
@@ -18,6 +19,10 @@ impl Peer {
     pub(super) async fn connect(server: &Server) -> Self {
         let stream = TcpStream::connect(server.grpc).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream).await
+    }
+
+    pub(super) async fn over(stream: impl Duplex + 'static) -> Self {
         let (sender, connection) =
             handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);

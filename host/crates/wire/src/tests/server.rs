@@ -13,9 +13,9 @@ use super::http::Http;
 use super::stub::Stubs;
 use crate::proto::tensorflow::serving::model_service_client::ModelServiceClient;
 use crate::proto::tensorflow::serving::prediction_service_client::PredictionServiceClient;
-use crate::{Reload, Wire};
+use crate::{Listener, Reload, Tls, Wire};
 
-fn wire(serve: impl Serve, limits: Limits) -> Wire {
+pub(super) fn wire(serve: impl Serve, limits: Limits) -> Wire {
     Wire::new(Arc::new(serve), Metrics::new(), Arc::new(limits))
 }
 
@@ -46,11 +46,22 @@ impl Server {
         Self::of(wire(Stubs::echoes(), Limits::default()).with_reload(reload)).await
     }
 
+    /// Both protocols with the same keys and certificates.
+    pub(super) async fn with_tls(tls: Tls, limits: Limits) -> Self {
+        Self::listening(wire(Stubs::echoes(), limits), Some(tls)).await
+    }
+
     async fn of(wire: Wire) -> Self {
+        Self::listening(wire, None).await
+    }
+
+    async fn listening(wire: Wire, tls: Option<Tls>) -> Self {
         let shutdown = CancellationToken::new();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rest = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (grpc_at, rest_at) = (grpc.local_addr().unwrap(), rest.local_addr().unwrap());
+        let grpc = Listener::from(grpc).with_tls(tls.clone());
+        let rest = Listener::from(rest).with_tls(tls);
         let (one, two) = (wire.clone(), wire.clone());
         let (stop, halt) = (shutdown.clone(), shutdown.clone());
         let tasks = vec![
