@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use ingle_engine::DeviceChoice;
 
@@ -58,16 +59,16 @@ pub(crate) struct ServeArgs {
     pub(crate) model_base_path: Option<PathBuf>,
 
     /// Socket in the file system on which gRPC is answered too.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path_or_none())]
     pub(crate) grpc_socket_path: Option<PathBuf>,
 
     /// Encrypt gRPC: TensorFlow Serving's text protobuf of SSLConfig, with the server's key
     /// and certificate and, where clients are to show theirs, who issues them.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
     pub(crate) ssl_config_file: Option<PathBuf>,
 
     /// Encrypt REST: a file like that of --ssl_config_file, or the same.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
     pub(crate) rest_api_ssl_config_file: Option<PathBuf>,
 
     /// gRPC port; 0 = off.
@@ -109,7 +110,7 @@ pub(crate) struct ServeArgs {
     pub(crate) engine_optimize: String,
 
     /// Folder for compiled plugins [default: ingle in the user's cache folder]; "" = none.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path_or_none())]
     pub(crate) cache_dir: Option<PathBuf>,
 
     /// What to log: error, warn, info, debug, trace, or by module as in
@@ -120,6 +121,11 @@ pub(crate) struct ServeArgs {
     /// Log lines as text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub(crate) log_format: String,
+}
+
+/// A path that may be empty, which is TensorFlow Serving's way to say that there is none.
+fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Flags of TensorFlow Serving that existing command lines carry and that steer
@@ -211,6 +217,16 @@ mod tests {
         assert!(cors(" --enable_cors_support"));
         assert!(!cors(" --enable_cors_support=false"));
         assert!(Cli::try_parse_from(["ingle", "--enable_cors_support=1"]).is_err());
+    }
+
+    #[test]
+    fn a_path_may_be_empty_where_that_means_none() {
+        let flags =
+            ["grpc_socket_path", "ssl_config_file", "rest_api_ssl_config_file", "cache_dir"];
+        for flag in flags {
+            assert!(Cli::try_parse_from(["ingle", &format!("--{flag}=")]).is_ok(), "{flag}");
+        }
+        assert_eq!(parse("ingle --cache_dir=").serve.cache_dir, Some(PathBuf::new()));
     }
 
     #[test]
