@@ -58,7 +58,10 @@ async fn a_list_is_handed_on_and_answered_when_it_is_taken() {
     };
     assert_eq!(*lists.0.lock().unwrap(), [vec![one]]);
     client.handle_reload_config_request(request(vec![])).await.unwrap();
-    assert_eq!(lists.0.lock().unwrap().len(), 2);
+    let many = (0..5000).map(|i| model(&format!("model-{i}"))).collect();
+    client.handle_reload_config_request(request(many)).await.unwrap();
+    let lengths: Vec<usize> = lists.0.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(lengths, [1, 0, 5000]);
 }
 
 #[tokio::test]

@@ -116,7 +116,8 @@ where
                 status::answer(wire, call, message)
             }
             Method::HandleReloadConfigRequest => {
-                let message = unary::message(request, small, &wire.limits).await?;
+                let most = wire.limits.request_bytes.min(reload::MOST_BYTES);
+                let message = unary::message(request, most, &wire.limits).await?;
                 reload::answer(wire, message).await
             }
             Method::Unknown => {

@@ -5,6 +5,9 @@ use super::unary;
 use crate::proto::tensorflow::serving as pb;
 use crate::{Wire, models_config};
 
+/// A longer list of models is none, as in a file.
+pub(super) const MOST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Replaces the list of models, and waits until they answer.
 pub(super) async fn answer(wire: &Wire, message: Bytes) -> Result<Bytes, ServeError> {
     let request: pb::ReloadConfigRequest = unary::decode(message)?;
