@@ -37,7 +37,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     // They listen only when the models are there: an open port means ready.
     let sockets = Sockets::bind(&config)?;
     let cors = config.cors;
-    let watched = config.watched.clone();
+    let followed = config.followed.clone();
     let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
@@ -48,15 +48,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
         }
         () = stop.cancelled() => return Ok(Drain::Complete),
     }
-    let reloader = manager.reloader();
+    let list = manager.model_list();
     let wait = limits.startup_wait;
-    if let (Some(watched), Some(reloader)) = (watched, reloader.clone()) {
-        tokio::spawn(follow(watched, reloader, wait));
+    if let (Some(followed), Some(list)) = (followed, list.clone()) {
+        tokio::spawn(follow(followed, list, wait));
     }
     let serve = Arc::new(Server::new(manager.board()));
     let mut wire = Wire::new(serve, metrics, limits).with_cors(cors);
-    if let Some(reloader) = reloader {
-        wire = wire.with_reload(Arc::new(ClientReload { reloader, wait }));
+    if let Some(list) = list {
+        wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
     }
     let drain = serve_until_stopped(wire, sockets.listen()?, stop).await?;
     drop(manager);

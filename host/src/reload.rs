@@ -1,17 +1,18 @@
 //! Changes of the list of models while the server runs: from its file, and from clients.
 
+use std::path::Path;
 use std::time::Duration;
 
-use ingle_serving::{ReloadError, Reloader};
+use ingle_serving::{ModelList, ReloadError};
 use ingle_types::{BoxFuture, Code, ServeError, Stage};
 use ingle_wire::{Reload, models_config};
 use tokio::time::sleep;
 
-use crate::config::{self, Watched};
+use crate::config::{self, FollowedFile};
 
 /// Takes lists from clients.
 pub(crate) struct ClientReload {
-    pub(crate) reloader: Reloader,
+    pub(crate) list: ModelList,
     /// How long models may take to load; then the client is told, and they go on.
     pub(crate) wait: Duration,
 }
@@ -21,10 +22,10 @@ impl Reload for ClientReload {
         &self,
         models: Vec<models_config::ModelConfig>,
     ) -> BoxFuture<'_, Result<(), ServeError>> {
-        let (reloader, wait) = (self.reloader.clone(), self.wait);
+        let (list, wait) = (self.list.clone(), self.wait);
         let models = models.into_iter().map(config::model).collect();
         // A task of its own: a client that goes away leaves no list half taken.
-        let work = tokio::spawn(async move { reloader.apply_or_restore(models, wait).await });
+        let work = tokio::spawn(async move { list.replace_or_restore(models, wait).await });
         Box::pin(async move {
             let done = work.await.map_err(|error| {
                 ServeError::new(Code::Internal, Stage::Route, "the reload failed")
@@ -45,12 +46,12 @@ fn code(error: &ReloadError) -> Code {
 
 /// Looks at the file again and again, and takes its list when the text has changed. One
 /// that is wrong, or gone, changes nothing.
-pub(crate) async fn follow(watched: Watched, reloader: Reloader, wait: Duration) {
-    let Watched { file, text: mut known, pause } = watched;
+pub(crate) async fn follow(followed: FollowedFile, list: ModelList, wait: Duration) {
+    let FollowedFile { file, text: mut known, pause } = followed;
     let mut unread = false;
     loop {
         sleep(pause).await;
-        let text = match config::config_text(&file) {
+        let text = match read(&file).await {
             Ok(text) => text,
             Err(error) => {
                 if !unread {
@@ -69,7 +70,7 @@ pub(crate) async fn follow(watched: Watched, reloader: Reloader, wait: Duration)
             Ok(models) => {
                 tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
                 let models = models.into_iter().map(config::model).collect();
-                if let Err(error) = reloader.apply(models, wait).await {
+                if let Err(error) = list.replace(models, wait).await {
                     tracing::error!(file = %file.display(), %error, "not all models are served");
                 }
             }
@@ -78,4 +79,10 @@ pub(crate) async fn follow(watched: Watched, reloader: Reloader, wait: Duration)
             }
         }
     }
+}
+
+/// On a thread that may wait: the file may lie far away.
+async fn read(file: &Path) -> anyhow::Result<String> {
+    let file = file.to_owned();
+    tokio::task::spawn_blocking(move || config::config_text(&file)).await?
 }

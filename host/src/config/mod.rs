@@ -31,7 +31,7 @@ const QUIET: &str = "cubecl_runtime=warn,cubecl_wgpu=warn,naga=warn,wgpu_core=wa
 pub(crate) struct Config {
     pub(crate) models: Models,
     /// The file that lists the models, where it is looked at again.
-    pub(crate) watched: Option<Watched>,
+    pub(crate) followed: Option<FollowedFile>,
     pub(crate) plugin_repository: Option<PathBuf>,
     /// `None` = off.
     pub(crate) grpc: Option<SocketAddr>,
@@ -52,7 +52,7 @@ pub(crate) struct Config {
 
 /// A file that lists models, and is followed.
 #[derive(Clone, Debug)]
-pub(crate) struct Watched {
+pub(crate) struct FollowedFile {
     pub(crate) file: PathBuf,
     /// What it said at the start.
     pub(crate) text: String,
@@ -60,7 +60,7 @@ pub(crate) struct Watched {
     pub(crate) pause: Duration,
 }
 
-impl Watched {
+impl FollowedFile {
     fn of(args: &ServeArgs) -> anyhow::Result<Option<Self>> {
         let flag = "--model_config_file_poll_wait_seconds";
         let pause = seconds(flag, args.model_config_file_poll_wait_seconds)?;
@@ -87,11 +87,11 @@ impl Config {
             args.port
         );
         // Before the models: what changes in between is seen by the second look.
-        let watched = Watched::of(&args)?;
+        let followed = FollowedFile::of(&args)?;
         let (models, plugins) = models(&args)?;
         Ok(Self {
             models,
-            watched,
+            followed,
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
             grpc,
             rest,

@@ -6,9 +6,11 @@
 //!
 //! ```
 //! use ingle_types::{DType, Tensor};
-//! let t = Tensor::from_slice(&[2, 3], &[1f32, 2., 3., 4., 5., 6.]).unwrap();
+//! let t = Tensor::from_slice(&[2, 3], &[1f32, 2., 3., 4., 5., 6.])?;
 //! assert_eq!((t.dtype(), t.dims()), (DType::F32, &[2, 3][..]));
-//! assert_eq!(t.row(1).unwrap().as_slice::<f32>().unwrap(), [4., 5., 6.].as_slice());
+//! let row = t.row(1).ok_or("no such row")?;
+//! assert_eq!(row.as_slice::<f32>()?, [4., 5., 6.].as_slice());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 

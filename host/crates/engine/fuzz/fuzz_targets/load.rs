@@ -9,8 +9,12 @@ use ingle_engine::{DeviceChoice, Engine, NoExternalData};
 use ingle_types::Limits;
 use libfuzzer_sys::fuzz_target;
 
-static ENGINE: LazyLock<Engine> =
-    LazyLock::new(|| Engine::new(DeviceChoice::Cpu).expect("the CPU is always there"));
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    Engine::new(DeviceChoice::Cpu).unwrap_or_else(|error| {
+        eprintln!("nothing to fuzz: {error}");
+        std::process::exit(1)
+    })
+});
 
 fn limits() -> Limits {
     Limits {

@@ -72,6 +72,12 @@ pub(crate) trait Kernels: Backend {
         None
     }
 
+    /// As [`Kernels::pack_conv`], once for a program: others with equal weights may
+    /// hold the same ones.
+    fn keep_conv(weight: &FloatTensor<Self>, groups: usize) -> Option<(Self::ConvWeights, usize)> {
+        Self::pack_conv(weight, groups)
+    }
+
     /// A convolution of `x`, `[batch, channels, size...]`, with packed weights.
     /// The channels fit the weights, and no dimension of the answer is zero. `None`
     /// where the windows reach so far that their padding would fill the memory.
@@ -166,6 +172,14 @@ pub(crate) trait Kernels: Backend {
     /// product takes it as it is.
     fn pack_matrix(_: &FloatTensor<Self>, _turned: bool) -> Option<(Self::MatrixWeights, usize)> {
         None
+    }
+
+    /// As [`Kernels::keep_conv`], of a matrix.
+    fn keep_matrix(
+        weight: &FloatTensor<Self>,
+        turned: bool,
+    ) -> Option<(Self::MatrixWeights, usize)> {
+        Self::pack_matrix(weight, turned)
     }
 
     /// `x`, `[rows, depth]`, times a packed matrix, plus one number for each

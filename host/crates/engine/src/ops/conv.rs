@@ -232,7 +232,7 @@ impl<B: Kernels> Op<B> for Conv {
             return None;
         }
         let (weights, bytes) =
-            B::pack_conv(&weight.into_float(ctx, "the weights").ok()?, self.groups)?;
+            B::keep_conv(&weight.into_float(ctx, "the weights").ok()?, self.groups)?;
         let op = Box::new(Packed { conv: self.clone(), weights, dims, dtype });
         Some(Prepared { op, holds: vec![1], bytes })
     }

@@ -50,7 +50,7 @@ impl<B: Kernels> Weights<B> {
             return None;
         }
         let weight = value.into_float(ctx, "an operand").ok()?;
-        let (packed, bytes) = B::pack_matrix(&weight, turned)?;
+        let (packed, bytes) = B::keep_matrix(&weight, turned)?;
         Some((Self { packed, dims, dtype }, bytes))
     }
 

@@ -29,13 +29,20 @@ pub(super) fn register<B: Kernels>(r: &mut Registry<B>) {
 }
 
 /// A window on an operand: `[batch, channels, spatial...]`.
-fn place<B: Kernels>(window: &Window, x: &Value<B>) -> Result<(Vec<usize>, Placed), OpError> {
+fn place<B: Kernels>(
+    ctx: &Context<B>,
+    window: &Window,
+    x: &Value<B>,
+) -> Result<(Vec<usize>, Placed), OpError> {
     let dims = x.dims();
     let (Some(sizes), Some(kernel)) = (dims.get(2..), window.kernel()) else {
         return Err(OpError::Dims { what: "the operand of a pooling", dims });
     };
     let placed = window.place(sizes, kernel)?;
     let out = [dims.get(..2).unwrap_or_default(), &placed.out()].concat();
+    // The kernel is a number in the model, and no larger than the operand with its padding.
+    let padded = placed.axes.iter().map(|a| a.size.saturating_add(a.begin + a.padding_end));
+    ctx.admit(x.dtype(), &padded.collect::<Vec<_>>())?;
     if dims.contains(&0) && !out.contains(&0) {
         return Err(OpError::Dims { what: "the operand of a pooling", dims });
     }
@@ -56,7 +63,7 @@ fn max_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     op(move |ctx, mut inputs| {
         let x = inputs.take(0)?;
         let dtype = x.dtype();
-        let (out, placed) = place(&window, &x)?;
+        let (out, placed) = place(ctx, &window, &x)?;
         ctx.admit(DType::I64, &out)?;
         if out.contains(&0) {
             return Ok(vec![Value::empty(dtype, out.clone()), Value::empty(DType::I64, out)]);
@@ -182,7 +189,7 @@ pub(super) fn average<B: Kernels>(
     count_padding: bool,
     x: Value<B>,
 ) -> Result<Value<B>, OpError> {
-    let (out, placed) = place(window, &x)?;
+    let (out, placed) = place(ctx, window, &x)?;
     ctx.admit(x.dtype(), &out)?;
     if out.contains(&0) {
         return Ok(Value::empty(x.dtype(), out));
@@ -221,8 +228,11 @@ fn counts(axis: &Axis, count_padding: bool) -> Vec<usize> {
         axis.begin..axis.begin + axis.size
     };
     let count = |o: usize| {
-        let taps = (0..axis.kernel).map(|t| o * axis.stride + t * axis.dilation);
-        taps.filter(|place| inside.contains(place)).count()
+        let before = |end: usize| {
+            let reach = end.saturating_sub(o * axis.stride);
+            reach.div_ceil(axis.dilation).min(axis.kernel)
+        };
+        before(inside.end) - before(inside.start)
     };
     (0..axis.out).map(count).collect()
 }
@@ -283,7 +293,7 @@ fn lp_pool<B: Kernels>(args: &Args<'_, B>) -> Built<B> {
     op(move |ctx, mut inputs| {
         let x = inputs.take(0)?;
         let dtype = x.dtype();
-        let (out, placed) = place(&window, &x)?;
+        let (out, placed) = place(ctx, &window, &x)?;
         ctx.admit(dtype, &out)?;
         if out.contains(&0) {
             return Ok(vec![Value::empty(dtype, out)]);
@@ -338,6 +348,20 @@ mod tests {
 
     fn case(operator: &str) -> Case {
         Case::of(operator, [counting(&[1, 1, 3, 3])]).ints("kernel_shape", &[2, 2])
+    }
+
+    #[test]
+    fn windows_far_larger_than_the_operand_are_refused_at_once() {
+        let far = 1 << 30;
+        for operator in ["MaxPool", "AveragePool", "LpPool"] {
+            for (begin, end) in [(far - 1, 0), (far / 2, far / 2)] {
+                Case::of(operator, [counting(&[1, 1, 4])])
+                    .ints("kernel_shape", &[far])
+                    .ints("strides", &[far])
+                    .ints("pads", &[begin, end])
+                    .fails("larger than the limit");
+            }
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use ingle_telemetry::Metrics;
 use ingle_types::{Limits, Version};
 use tokio::sync::mpsc as latch;
 
-pub use reload::{ReloadError, Reloader};
+pub use reload::{ModelList, ReloadError};
 pub use versions::VersionPolicy;
 
 use crate::board::{Board, ModelBoard};
@@ -138,9 +138,9 @@ impl Manager {
 
     /// For changing which models are listed; `None` where they are those of a
     /// repository, which is followed as it is.
-    pub fn reloader(&self) -> Option<Reloader> {
+    pub fn model_list(&self) -> Option<ModelList> {
         let listed = self.listed.clone()?;
-        Some(Reloader::new(self.commands.clone(), self.board.clone(), listed))
+        Some(ModelList::new(self.commands.clone(), self.board.clone(), listed))
     }
 
     /// Waits until every model that was there at the start is available or has failed.

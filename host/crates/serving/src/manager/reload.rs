@@ -14,7 +14,7 @@ use crate::board::{Board, Server};
 
 /// Replaces the list of models as a whole; one reload after the other.
 #[derive(Clone)]
-pub struct Reloader {
+pub struct ModelList {
     commands: Sender<Command>,
     board: Arc<Board>,
     /// What was accepted last.
@@ -41,7 +41,7 @@ fn listed(failures: &BTreeMap<String, String>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-impl Reloader {
+impl ModelList {
     pub(super) fn new(
         commands: Sender<Command>,
         board: Arc<Board>,
@@ -55,18 +55,22 @@ impl Reloader {
     ///
     /// # Errors
     /// Names the models of which no version can answer; [`ReloadError::Late`] after `wait`.
-    pub async fn apply(&self, models: Vec<ModelConfig>, wait: Duration) -> Result<(), ReloadError> {
+    pub async fn replace(
+        &self,
+        models: Vec<ModelConfig>,
+        wait: Duration,
+    ) -> Result<(), ReloadError> {
         let mut listed = self.listed.lock().await;
         let before = std::mem::replace(&mut *listed, models.clone());
         self.send(models, &before, wait).await
     }
 
-    /// As [`Reloader::apply`], but where a model fails that answered before, or that is
+    /// As [`ModelList::replace`], but where a model fails that answered before, or that is
     /// new, the list from before is taken again.
     ///
     /// # Errors
-    /// As [`Reloader::apply`].
-    pub async fn apply_or_restore(
+    /// As [`ModelList::replace`].
+    pub async fn replace_or_restore(
         &self,
         models: Vec<ModelConfig>,
         wait: Duration,

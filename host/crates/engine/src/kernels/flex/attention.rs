@@ -30,15 +30,12 @@ pub(super) fn weights(
     let bias = bias.as_ref().map(|(given, bias)| Bias::new(bias.storage(), *given, dims));
     let rows = scores.storage_mut::<f32>().get_mut(start..end)?;
     let columns = dims.last().copied().filter(|&columns| columns > 0)?;
-    let (some, scale) = (SHARE.div_ceil(columns), scale as f32);
+    let (some, scale) = (team::SHARE.div_ceil(columns), scale as f32);
     let parts = rows.chunks_mut(some * columns).zip((0..).step_by(some));
     let bias = bias.as_ref();
     team::for_each(parts, |(rows, first)| dispatch(Rows { rows, columns, first, scale, bias }));
     Some(())
 }
-
-/// Scores that are worth a thread of their own.
-const SHARE: usize = 1 << 14;
 
 /// Some rows of scores.
 struct Rows<'a> {

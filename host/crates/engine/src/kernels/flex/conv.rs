@@ -5,8 +5,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
+
 use super::buffers;
 use super::depthwise;
+use super::floats;
 use super::gemm::{Columns, Finish};
 use super::lines::{copy_long, copy_loosely};
 use super::matrix::View;
@@ -24,25 +28,53 @@ pub(crate) enum Weights {
     Channels { values: Vec<f32>, channels: usize, maps: usize },
 }
 
-impl Weights {
-    /// From `[groups * maps, depth, taps]` in row-major order.
-    pub(super) fn pack(
-        values: &[f32],
-        groups: usize,
-        maps: usize,
-        [depth, taps]: [usize; 2],
-    ) -> Self {
-        if depth == 1 && groups > 1 {
-            return Self::Channels { values: values.to_vec(), channels: groups, maps };
+/// Weights `[groups * maps, depth, taps...]` of f32 as an operator gives them.
+pub(super) struct Raw {
+    weight: FlexTensor,
+    groups: usize,
+    /// Of one group.
+    maps: usize,
+    depth: usize,
+    taps: usize,
+}
+
+impl Raw {
+    /// `None` for other dtypes, and for more axes than [`Windows`] have.
+    pub(super) fn of(weight: &FlexTensor, groups: usize) -> Option<Self> {
+        let weight = weight.to_contiguous();
+        let &[maps, depth, ref taps @ ..] = weight.layout().shape().as_slice() else { return None };
+        if weight.dtype() != DType::F32 || taps.len() > 3 {
+            return None;
         }
-        let depth = depth * taps;
+        let (maps, taps) = (maps / groups, taps.iter().product());
+        Some(Self { weight, groups, maps, depth, taps })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(floats(&self.weight))
+    }
+
+    /// What else the packed weights depend on.
+    pub(super) fn form(&self) -> [usize; 4] {
+        [self.groups, self.maps, self.depth, self.taps]
+    }
+
+    pub(super) fn pack(&self) -> Weights {
+        let Self { groups, maps, .. } = *self;
+        let values = floats(&self.weight);
+        if self.depth == 1 && groups > 1 {
+            return Weights::Channels { values: values.to_vec(), channels: groups, maps };
+        }
+        let depth = self.depth * self.taps;
         let pack = |group: usize| {
             let data = values.get(group * maps * depth..).unwrap_or_default();
             Panels::of(&View { data, rows: maps, columns: depth, row: depth, column: 1 })
         };
-        Self::Groups { groups: (0..groups).map(pack).collect(), maps }
+        Weights::Groups { groups: (0..groups).map(pack).collect(), maps }
     }
+}
 
+impl Weights {
     pub(super) fn size_bytes(&self) -> usize {
         match self {
             Self::Groups { groups, .. } => groups.iter().map(Panels::size_bytes).sum(),

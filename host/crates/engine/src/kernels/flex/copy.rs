@@ -28,9 +28,6 @@ pub(super) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
     }
 }
 
-/// Elements that are worth a thread of their own.
-const SHARE: usize = 1 << 15;
-
 /// Joins tensors whose dims differ in `axis` only. `None` where Burn's own copy
 /// does it.
 pub(super) fn join(tensors: &[FlexTensor], axis: usize) -> Option<FlexTensor> {
@@ -58,12 +55,8 @@ pub(super) fn join(tensors: &[FlexTensor], axis: usize) -> Option<FlexTensor> {
             }
         }
     };
-    let some = SHARE.div_ceil(row);
-    if rows <= some {
-        copy_rows((0, &mut answer));
-    } else {
-        team::for_each((0..rows).step_by(some).zip(answer.chunks_mut(some * row)), copy_rows);
-    }
+    let some = team::SHARE.div_ceil(row);
+    team::for_each((0..rows).step_by(some).zip(answer.chunks_mut(some * row)), copy_rows);
     Some(FlexTensor::from_data(TensorData::new(answer, dims)))
 }
 

@@ -11,9 +11,6 @@ use super::simd::dispatch;
 use super::team;
 use crate::kernels::Activation;
 
-/// Elements that are worth a thread of their own.
-const SHARE: usize = 1 << 15;
-
 /// `None` where Burn's own kernels are used.
 pub(super) fn apply(x: FlexTensor, activation: Activation) -> Result<FlexTensor, FlexTensor> {
     if x.dtype() != DType::F32 {
@@ -24,11 +21,8 @@ pub(super) fn apply(x: FlexTensor, activation: Activation) -> Result<FlexTensor,
         return Err(x);
     }
     let values = x.storage_mut::<f32>();
-    if values.len() < 2 * SHARE {
-        dispatch(Work { activation, values });
-    } else {
-        team::for_each(values.chunks_mut(SHARE), |values| dispatch(Work { activation, values }));
-    }
+    let parts = values.chunks_mut(team::SHARE);
+    team::for_each(parts, |values| dispatch(Work { activation, values }));
     Ok(x)
 }
 
@@ -65,12 +59,8 @@ pub(super) fn softmax(x: FlexTensor, row: usize) -> Result<FlexTensor, FlexTenso
         return Err(x);
     }
     let values = x.storage_mut::<f32>();
-    if values.len() < 2 * SHARE {
-        dispatch(Rows { row, values });
-    } else {
-        let share = SHARE.div_ceil(row) * row;
-        team::for_each(values.chunks_mut(share), |values| dispatch(Rows { row, values }));
-    }
+    let parts = values.chunks_mut(team::SHARE.div_ceil(row) * row);
+    team::for_each(parts, |values| dispatch(Rows { row, values }));
     Ok(x)
 }
 

@@ -12,9 +12,6 @@ use crate::kernels::LocalResponse;
 /// beside it they stay in the first cache.
 const BLOCK: usize = 512;
 
-/// Channels that are worth a thread of their own, in entries.
-const SHARE: usize = 1 << 15;
-
 /// Of `[images, channels, entries]`; `None` for what is not float32.
 pub(super) fn normalize(x: &FlexTensor, lrn: LocalResponse) -> Option<FlexTensor> {
     let &[_, channels, entries] = x.layout().shape().as_slice() else { return None };
@@ -25,18 +22,14 @@ pub(super) fn normalize(x: &FlexTensor, lrn: LocalResponse) -> Option<FlexTensor
     let x = x.to_contiguous();
     let mut answer = buffers::take(dims.iter().product());
     let image = channels * entries;
-    let some = SHARE.div_ceil(entries).min(channels);
+    let some = team::SHARE.div_ceil(entries).min(channels);
     let images = floats(&x).chunks_exact(image).zip(answer.chunks_exact_mut(image));
     let parts = images.flat_map(|(x, answer)| {
         let firsts = (0..).step_by(some);
         let answers = answer.chunks_mut(some * entries);
         answers.zip(firsts).map(move |(answer, first)| Part { x, first, entries, lrn, answer })
     });
-    if floats(&x).len() < 2 * SHARE {
-        parts.for_each(dispatch);
-    } else {
-        team::for_each(parts, dispatch);
-    }
+    team::for_each(parts, dispatch);
     Some(FlexTensor::from_data(TensorData::new(answer, dims)))
 }
 

@@ -90,14 +90,41 @@ pub(super) fn multiply_packed(x: &FlexTensor, right: &Matrix, finish: Finish<'_>
     FlexTensor::from_data(TensorData::new(values, [rows, columns]))
 }
 
-/// A matrix `[depth, columns]`, or the other way round where it is turned.
-pub(super) fn pack(data: &[f32], [rows, columns]: [usize; 2], turned: bool) -> Matrix {
-    let mut view = View { data, rows, columns, row: columns, column: 1 };
-    if turned {
-        (view.rows, view.columns) = (view.columns, view.rows);
-        (view.row, view.column) = (view.column, view.row);
+/// A matrix `[depth, columns]` of f32 as an operator gives it, or the other way
+/// round where it is turned.
+pub(super) struct Raw {
+    weight: FlexTensor,
+    rows: usize,
+    columns: usize,
+    turned: bool,
+}
+
+impl Raw {
+    /// `None` for other tensors.
+    pub(super) fn of(weight: &FlexTensor, turned: bool) -> Option<Self> {
+        let weight = weight.to_contiguous();
+        let &[rows, columns] = weight.layout().shape().as_slice() else { return None };
+        (weight.dtype() == DType::F32).then_some(Self { weight, rows, columns, turned })
     }
-    Matrix::of(&view, view.rows, view.columns)
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(floats(&self.weight))
+    }
+
+    /// What else the packed matrix depends on.
+    pub(super) fn form(&self) -> [usize; 3] {
+        [usize::from(self.turned), self.rows, self.columns]
+    }
+
+    pub(super) fn pack(&self) -> Matrix {
+        let Self { rows, columns, .. } = *self;
+        let mut view = View { data: floats(&self.weight), rows, columns, row: columns, column: 1 };
+        if self.turned {
+            (view.rows, view.columns) = (view.columns, view.rows);
+            (view.row, view.column) = (view.column, view.row);
+        }
+        Matrix::of(&view, view.rows, view.columns)
+    }
 }
 
 #[cfg(test)]
@@ -158,10 +185,10 @@ mod tests {
                 activation: Some(Activation::Relu),
                 ..Finish::default()
             };
-            let packed = pack(floats(&weight), [depth, columns], false);
+            let packed = Raw::of(&weight, false).unwrap().pack();
             check(&multiply_packed(&x, &packed, finish()), &wanted, depth, &context);
             let turned = Flex::float_swap_dims(weight, 0, 1).to_contiguous();
-            let packed = pack(floats(&turned), [columns, depth], true);
+            let packed = Raw::of(&turned, true).unwrap().pack();
             check(&multiply_packed(&x, &packed, finish()), &wanted, depth, &context);
         }
     }

@@ -23,9 +23,6 @@ pub(crate) struct Matrix {
 const BLOCK: usize = 64;
 /// Rows that are worth a step of their own.
 const ROWS: usize = 256;
-/// Entries that are worth sharing among the cores.
-const SHARE: usize = 1 << 13;
-
 impl Matrix {
     /// To be kept.
     pub(super) fn of(from: &impl Columns, depth: usize, columns: usize) -> Self {
@@ -57,11 +54,7 @@ impl Matrix {
             let rows = panel.chunks_mut(ROWS * wide).zip((0..).step_by(ROWS));
             rows.map(move |(into, row)| Part { from, row, column, width: wide, into })
         });
-        if depth * columns < SHARE {
-            parts.for_each(dispatch);
-        } else {
-            team::for_each(parts, dispatch);
-        }
+        team::for_each_of(depth * columns, parts, dispatch);
         matrix.data = data;
         matrix
     }

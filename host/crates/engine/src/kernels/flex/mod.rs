@@ -25,7 +25,7 @@ mod team;
 use std::sync::Arc;
 
 use burn::tensor::ops::{ActivationOps, FloatTensorOps};
-use burn::tensor::{DType, IntDType, Shape, TensorData};
+use burn::tensor::{IntDType, Shape, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
 use self::shared::Shared;
@@ -47,17 +47,16 @@ impl Kernels for Flex {
     }
 
     fn pack_conv(weight: &FlexTensor, groups: usize) -> Option<(Arc<conv::Weights>, usize)> {
+        let raw = conv::Raw::of(weight, groups)?;
+        let weights = Arc::new(raw.pack());
+        let bytes = weights.size_bytes();
+        Some((weights, bytes))
+    }
+
+    fn keep_conv(weight: &FlexTensor, groups: usize) -> Option<(Arc<conv::Weights>, usize)> {
         static WEIGHTS: Shared<conv::Weights> = Shared::new();
-        let weight = weight.to_contiguous();
-        let dims = weight.layout().shape().to_vec();
-        let &[maps, depth, ref taps @ ..] = dims.as_slice() else { return None };
-        if weight.dtype() != DType::F32 || taps.len() > 3 {
-            return None;
-        }
-        let depth = [depth, taps.iter().product()];
-        let (floats, form) = (floats(&weight), [groups, maps, depth[0], depth[1]]);
-        let pack = || conv::Weights::pack(floats, groups, maps / groups, depth);
-        let weights = WEIGHTS.get_or(bytemuck::cast_slice(floats), &form, pack);
+        let raw = conv::Raw::of(weight, groups)?;
+        let weights = WEIGHTS.get_or(raw.bytes(), &raw.form(), || raw.pack());
         let bytes = weights.size_bytes();
         Some((weights, bytes))
     }
@@ -100,15 +99,16 @@ impl Kernels for Flex {
     }
 
     fn pack_matrix(weight: &FlexTensor, turned: bool) -> Option<(Arc<matrix::Matrix>, usize)> {
+        let raw = matmul::Raw::of(weight, turned)?;
+        let matrix = Arc::new(raw.pack());
+        let bytes = matrix.size_bytes();
+        Some((matrix, bytes))
+    }
+
+    fn keep_matrix(weight: &FlexTensor, turned: bool) -> Option<(Arc<matrix::Matrix>, usize)> {
         static MATRICES: Shared<matrix::Matrix> = Shared::new();
-        let weight = weight.to_contiguous();
-        let &[rows, columns] = weight.layout().shape().as_slice() else { return None };
-        if weight.dtype() != DType::F32 {
-            return None;
-        }
-        let form = [usize::from(turned), rows, columns];
-        let pack = || matmul::pack(floats(&weight), [rows, columns], turned);
-        let matrix = MATRICES.get_or(bytemuck::cast_slice(floats(&weight)), &form, pack);
+        let raw = matmul::Raw::of(weight, turned)?;
+        let matrix = MATRICES.get_or(raw.bytes(), &raw.form(), || raw.pack());
         let bytes = matrix.size_bytes();
         Some((matrix, bytes))
     }

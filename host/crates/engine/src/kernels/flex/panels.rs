@@ -15,9 +15,6 @@ pub(crate) struct Panels {
     count: usize,
 }
 
-/// Entries that are worth sharing among the cores.
-const SHARE: usize = 1 << 15;
-
 impl Panels {
     /// Panels of nearly equal height, none above what a tile holds.
     pub(super) fn of(view: &View<'_>) -> Self {
@@ -33,11 +30,7 @@ impl Panels {
             (rows, part)
         });
         let pack = |(rows, part): (Range<usize>, &mut [f32])| view.turn(rows, part);
-        if rows * depth < SHARE {
-            parts.for_each(pack);
-        } else {
-            team::for_each(parts, pack);
-        }
+        team::for_each_of(rows * depth, parts, pack);
         panels.data = data;
         panels
     }

@@ -17,8 +17,8 @@ pub(super) const SLACK: usize = 128;
 /// The planes of an operand may take so many floats, however small it is.
 const FEW_FLOATS: usize = 1 << 24;
 
-/// Elements that are worth a thread of their own.
-const SHARE: usize = 1 << 13;
+/// What a [`Line`] takes.
+const LINE_FLOATS: usize = size_of::<Line>() / size_of::<f32>();
 
 /// Where a channel's entries lie in its planes.
 pub(super) struct Planes {
@@ -70,12 +70,14 @@ impl Planes {
         let size = rows(d)?.checked_mul(slab)?;
         channels.checked_mul(size).filter(|&floats| same || floats <= most)?;
         let phases = [phases(d), phases(h), phases(w)];
-        let (taps, lines) = (Vec::new(), Vec::new());
-        let mut planes = Self { axes, pitch, slab, taps, phases, size, lines, same };
-        let floats = channels.checked_mul(planes.floats())?;
-        if !same && floats > most {
+        let count = phases.iter().map(Vec::len).try_fold(size, usize::checked_mul)?;
+        // Of each row there is a line for each place that the last axis' stride passes over.
+        let lines = phases[2].len() * d.size * h.size;
+        if !same && channels.checked_mul(count)?.max(lines.checked_mul(LINE_FLOATS)?) > most {
             return None;
         }
+        let (taps, lines) = (Vec::new(), Vec::new());
+        let mut planes = Self { axes, pitch, slab, taps, phases, size, lines, same };
         planes.taps = planes.all_taps();
         planes.lines = planes.all_lines();
         Some(planes)
@@ -136,7 +138,7 @@ impl Planes {
         }
         let floats = self.floats();
         let mut planes = buffers::take(channels * floats + SLACK);
-        let most = SHARE.div_ceil(floats);
+        let most = team::SHARE.div_ceil(floats);
         let parts = x.chunks(most * self.entries()).zip(planes.chunks_mut(most * floats));
         let work = |(x, planes): (&[f32], &mut [f32])| {
             let channels = x.chunks_exact(self.entries()).zip(planes.chunks_exact_mut(floats));
@@ -145,11 +147,7 @@ impl Planes {
                 self.fill(x, planes);
             }
         };
-        if channels <= most {
-            parts.for_each(work);
-        } else {
-            team::for_each(parts, work);
-        }
+        team::for_each(parts, work);
         Cow::Owned(planes)
     }
 

@@ -9,10 +9,18 @@ use super::floats;
 use super::sliding::{Fold, Slide, slide};
 use crate::kernels::{ConvAxis, Pooling};
 
+/// Far more than the windows that models pool have.
+const MOST_TAPS: usize = 1 << 16;
+
 /// `None` for what Burn's own kernels pool.
 pub(super) fn pool(x: &FlexTensor, axes: &[ConvAxis], pooling: Pooling<'_>) -> Option<FlexTensor> {
     let &[batch, channels, ..] = x.layout().shape().as_slice() else { return None };
     if x.dtype() != DType::F32 {
+        return None;
+    }
+    // A kernel is a number in the model, and may be any; Burn walks a large one without a list.
+    let taps = axes.iter().try_fold(1_usize, |taps, axis| taps.checked_mul(axis.kernel))?;
+    if taps > MOST_TAPS {
         return None;
     }
     let planes = Windows::of(axes, batch, channels)?.planes(channels)?;

@@ -33,6 +33,19 @@ pub(super) fn for_each<T: Send>(items: impl Iterator<Item = T>, work: impl Fn(T)
     });
 }
 
+/// As [`for_each`], on this thread alone where there are fewer `elements` than are
+/// worth a thread of their own.
+pub(super) fn for_each_of<T: Send>(
+    elements: usize,
+    items: impl Iterator<Item = T>,
+    work: impl Fn(T) + Sync,
+) {
+    if elements < SHARE { items.for_each(work) } else { for_each(items, work) }
+}
+
+/// Elements that take as long to copy as a thread to hear of it.
+pub(super) const SHARE: usize = 1 << 14;
+
 /// The indices of items, as many for each member of a team.
 struct Shares {
     next: Vec<AtomicUsize>,
@@ -135,7 +148,8 @@ impl Drop for Asked<'_, '_> {
 
 /// Spins at first; a thread whose core somebody else uses must get it back.
 fn wait_a_little(turns: &mut u32) {
-    *turns += 1;
+    // A panic here would leave a helper with a task that is gone.
+    *turns = turns.saturating_add(1);
     if *turns < 1 << 12 { std::hint::spin_loop() } else { thread::yield_now() }
 }
 
