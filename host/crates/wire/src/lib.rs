@@ -20,6 +20,7 @@ mod signature_def;
 pub mod ssl_config;
 pub mod tensor_proto;
 mod text_proto;
+pub mod tfrecord;
 mod tfs_grpc;
 mod tfs_rest;
 
