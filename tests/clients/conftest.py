@@ -36,8 +36,8 @@ def pytest_sessionstart(session):
 
 
 @contextmanager
-def running(arguments, models, log):
-    server = Server(arguments, log)
+def running(arguments, models, log, **process):
+    server = Server(arguments, log, **process)
     try:
         server.wait_until_available(models)
         yield server

@@ -40,11 +40,12 @@ def free_ports(count):
 class Server:
     """The process, and the official client's stubs for it."""
 
-    def __init__(self, arguments, log):
+    def __init__(self, arguments, log, program=BINARY, environment=None):
+        """`environment` is what the process has besides the tests' own."""
         self.grpc_port, self.rest_port = free_ports(2)
         self.log = Path(log)
         command = [
-            str(BINARY),
+            str(program),
             *map(str, arguments),
             f"--port={self.grpc_port}",
             f"--rest_api_port={self.rest_port}",
@@ -53,7 +54,11 @@ class Server:
             output.write((" ".join(command) + "\n").encode())
             output.flush()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(environment or {})},
             )
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", options=UNLIMITED)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
