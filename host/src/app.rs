@@ -36,7 +36,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     // Ports are taken before models load, so that one in use is told at once.
     // They listen only when the models are there: an open port means ready.
     let sockets = Sockets::bind(&config)?;
-    let cors = config.cors;
+    let (cors, tensor_content) = (config.cors, config.tensor_content);
     let followed = config.followed.clone();
     let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
     let stop = CancellationToken::new();
@@ -54,7 +54,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
         tokio::spawn(follow(followed, list, wait));
     }
     let serve = Arc::new(Server::new(manager.board()));
-    let mut wire = Wire::new(serve, metrics, limits).with_cors(cors);
+    let mut wire =
+        Wire::new(serve, metrics, limits).with_cors(cors).with_tensor_content(tensor_content);
     if let Some(list) = list {
         wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
     }

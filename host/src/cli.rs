@@ -92,6 +92,18 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) rest_api_enable_cors_support: bool,
 
+    /// Answer Predict over gRPC with bytes in tensor_content, not in the field of the dtype.
+    #[arg(
+        long,
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub(crate) enable_serialization_as_tensor_content: bool,
+
     /// Address that both listen on.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub(crate) bind_address: std::net::IpAddr,

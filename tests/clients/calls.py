@@ -89,11 +89,20 @@ def typed(array):
 
 def content(array):
     """A TensorProto that holds `array` as bytes, as the Python helper sends it."""
-    if array.dtype == object:
-        return tf.make_tensor_proto(array)
     proto = header(array)
-    proto.tensor_content = array.tobytes()
+    if array.dtype == object:
+        # All lengths, then all bytes; the helper itself sends strings in string_val.
+        strings = array.ravel().tolist()
+        proto.tensor_content = b"".join([varint(len(s)) for s in strings] + strings)
+    else:
+        proto.tensor_content = array.tobytes()
     return proto
+
+
+def varint(number):
+    """A number as protobuf writes lengths."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
 
 
 def status_of(server, model, version=None):

@@ -20,6 +20,7 @@ DTYPES = {
     "uint32": TensorProto.UINT32,
     "uint64": TensorProto.UINT64,
     "bool": TensorProto.BOOL,
+    "string": TensorProto.STRING,
 }
 
 

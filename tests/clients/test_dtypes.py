@@ -15,6 +15,7 @@ from calls import (
     predict_request,
     refused,
     send,
+    signatures_of,
     typed,
     typed_field,
 )
@@ -23,7 +24,9 @@ from small_models import DTYPES
 
 def values(name):
     """Extremes and ordinary values of a dtype, [2, 3]."""
-    if name == "bool":
+    if name == "string":
+        flat = np.array([b"", b"a", "é".encode(), b"\0\xff", b"x" * 300, b"a"], object)
+    elif name == "bool":
         flat = np.array([True, False, False, True, True, False])
     elif name == "bfloat16":
         flat = np.array([0, -0.0, 1.5, -3.25, np.inf, 3e38], ml_dtypes.bfloat16)
@@ -37,7 +40,8 @@ def values(name):
 
 
 def bits(array):
-    return array.dtype, array.shape, array.tobytes()
+    elements = array.tolist() if array.dtype == object else array.tobytes()
+    return array.dtype, array.shape, elements
 
 
 @pytest.mark.parametrize("encoding", [content, typed])
@@ -59,6 +63,23 @@ def test_grpc_answers_in_the_typed_field(small, name):
 def test_grpc_carries_empty_tensors(small, name):
     sent = values(name)[:0]
     assert bits(predict(small, f"identity_{name}", {"x": content(sent)})["y"]) == bits(sent)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_metadata_names_the_dtype(small, name):
+    signature = signatures_of(small, f"identity_{name}")["serving_default"]
+    for info in (signature.inputs["x"], signature.outputs["y"]):
+        assert tf.as_dtype(info.dtype).name == name
+        assert info.tensor_shape.unknown_rank
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_grpc_carries_scalars_of_the_helper(small, name):
+    sent = values(name)[1, 1]
+    proto = tf.make_tensor_proto(sent)
+    assert proto.tensor_content == b""
+    found = predict(small, f"identity_{name}", {"x": proto})["y"]
+    assert bits(found) == bits(np.array(sent, values(name).dtype))
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "int8", "int16", "int32", "int64"])

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -120,6 +121,22 @@ def test_a_list_that_cannot_be_served_changes_nothing(server, models):
         assert code == grpc.StatusCode.INVALID_ARGUMENT
         assert details.startswith(expected), details
     assert ask(server, "one")[1] == 1
+
+
+def test_lists_of_several_callers_are_taken_one_after_the_other(server, models):
+    """Each call is answered by OK, and what stays is one of the lists, whole."""
+    lists = [config(entry(models, name, [version])) for name in ("one", "two") for version in (1, 2)]
+    with ThreadPoolExecutor(len(lists)) as pool:
+        calls = [reload_request(text) for text in lists * 3]
+        answers = pool.map(lambda call: server.model.HandleReloadConfigRequest(call, 60), calls)
+        assert [answer.status.error_code for answer in answers] == [0] * len(calls)
+    served = []
+    for name in ("one", "two"):
+        try:
+            served.append((name, ask(server, name)[1]))
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+    assert len(served) == 1, served
 
 
 def test_the_file_is_followed_and_labels_move_without_a_failed_request(server, models):

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) rest_tls: Option<Tls>,
     /// Whether pages of every origin may call REST.
     pub(crate) cors: bool,
+    /// Whether Predict answers over gRPC with `tensor_content`.
+    pub(crate) tensor_content: bool,
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) device: DeviceChoice,
     pub(crate) optimize: Optimize,
@@ -99,6 +101,7 @@ impl Config {
             grpc_tls: tls("--ssl_config_file", args.ssl_config_file.as_deref())?,
             rest_tls: tls("--rest_api_ssl_config_file", args.rest_api_ssl_config_file.as_deref())?,
             cors: args.rest_api_enable_cors_support,
+            tensor_content: args.enable_serialization_as_tensor_content,
             poll_interval: seconds(
                 "--file_system_poll_wait_seconds",
                 args.file_system_poll_wait_seconds,

@@ -1,7 +1,8 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::shape::fmt_dims;
-use crate::{DType, Tensor, TensorMap};
+use crate::{DType, Tensor};
 
 /// One dimension of a [`TensorSpec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,11 +117,13 @@ impl Signature {
         self.outputs.iter().find(|spec| spec.name == name)
     }
 
-    /// Checks the names alone; dtypes and shapes are [`TensorSpec::check`]'s.
+    /// Checks the names alone, whatever they stand for; dtypes and shapes are
+    /// [`TensorSpec::check`]'s.
     ///
     /// # Errors
-    /// In TensorFlow Serving's words where it has any.
-    pub fn check_names(&self, inputs: &TensorMap) -> Result<(), SignatureError> {
+    /// In TensorFlow Serving's words, where an input that may be left out is one with a
+    /// default.
+    pub fn check_names<T>(&self, inputs: &BTreeMap<String, T>) -> Result<(), SignatureError> {
         let missing: Vec<_> = self
             .inputs
             .iter()
@@ -132,21 +135,33 @@ impl Signature {
         if missing.is_empty() && extra.is_empty() {
             return Ok(());
         }
-        let names = |specs: &[TensorSpec]| join(specs.iter().map(|spec| spec.name.as_str()));
-        if let (Some(name), true) = (missing.first(), inputs.len() == self.inputs.len()) {
-            return Err(SignatureError::Alias {
-                name: (*name).to_owned(),
-                expected: names(&self.inputs),
+        let given_names = join(inputs.keys().map(String::as_str));
+        let expected_names = join(self.inputs.iter().map(|spec| spec.name.as_str()));
+        let required = self.inputs.iter().filter(|spec| !spec.optional).count();
+        if !(required..=self.inputs.len()).contains(&inputs.len()) {
+            return Err(SignatureError::Count {
+                given: inputs.len(),
+                expected: self.inputs.len(),
+                given_names,
+                expected_names,
+                extra: join(extra.into_iter()),
+                missing: join(missing.into_iter()),
             });
         }
-        Err(SignatureError::Count {
-            given: inputs.len(),
-            expected: self.inputs.len(),
-            given_names: join(inputs.keys().map(String::as_str)),
-            expected_names: names(&self.inputs),
-            extra: join(extra.into_iter()),
-            missing: join(missing.into_iter()),
-        })
+        match missing.first() {
+            Some(name) => {
+                let optional = self.inputs.iter().filter(|spec| spec.optional);
+                Err(SignatureError::Alias {
+                    name: (*name).to_owned(),
+                    expected: expected_names,
+                    optional: join(optional.map(|spec| spec.name.as_str())),
+                })
+            }
+            None => {
+                let used = inputs.keys().map(String::as_str).filter(|name| !extra.contains(name));
+                Err(SignatureError::Extra { used: join(used), given: given_names })
+            }
+        }
     }
 
     /// Which outputs to answer with: all, where the filter is empty.
@@ -188,9 +203,11 @@ pub enum SignatureError {
         missing: String,
     },
     #[error(
-        "Signature input alias: {name} not found in request and no default value provided. Inputs expected to be in the request {{{expected}}}"
+        "Signature input alias: {name} not found in request and no default value provided. Inputs expected to be in the request {{{expected}}}, or default input alias set: {optional}"
     )]
-    Alias { name: String, expected: String },
+    Alias { name: String, expected: String, optional: String },
+    #[error("Inputs contains invalid name. Used request inputs: {used}, request input: {given}")]
+    Extra { used: String, given: String },
     #[error("input \"{name}\": expects {expected} but {given} is provided")]
     DType { name: String, expected: DType, given: DType },
     #[error("input \"{name}\": expects shape {expected} but {given} is provided")]
@@ -206,6 +223,7 @@ pub enum SignatureError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorMap;
 
     fn signature() -> Signature {
         let spec = |name: &str| TensorSpec::new(name, DType::F32, vec![Dim::Any, Dim::Fixed(2)]);
@@ -231,6 +249,27 @@ mod tests {
         );
         let wrong = s.check_names(&inputs(&["a", "c"])).unwrap_err().to_string();
         assert!(wrong.starts_with("Signature input alias: b not found in request"), "{wrong}");
+    }
+
+    #[test]
+    fn an_input_that_may_be_left_out_makes_room_but_not_for_another() {
+        let mut s = signature();
+        s.inputs.push(TensorSpec { optional: true, ..s.inputs[0].clone() });
+        s.inputs[2].name = "c".into();
+        let refused = |names: &[&str]| s.check_names(&inputs(names)).unwrap_err().to_string();
+        assert_eq!(s.check_names(&inputs(&["a", "b"])), Ok(()));
+        assert_eq!(s.check_names(&inputs(&["a", "b", "c"])), Ok(()));
+        assert_eq!(
+            refused(&["a", "b", "d"]),
+            "Inputs contains invalid name. Used request inputs: a,b, request input: a,b,d"
+        );
+        assert_eq!(
+            refused(&["a", "c"]),
+            "Signature input alias: b not found in request and no default value provided. Inputs expected to be in the request {a,b,c}, or default input alias set: c"
+        );
+        assert!(refused(&["a"]).starts_with("input size does not match signature: 1!=3 "));
+        let most = refused(&["a", "b", "c", "d"]);
+        assert!(most.starts_with("input size does not match signature: 4!=3 "), "{most}");
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Wire {
     pub limits: Arc<Limits>,
     /// Whether pages of every origin may read REST answers.
     pub(crate) cors: bool,
+    /// Whether Predict answers over gRPC with `tensor_content`.
+    pub(crate) tensor_content: bool,
     /// Of [`Limits::streaming_calls`].
     pub(crate) streaming_calls: Arc<Semaphore>,
     /// `None` = which models there are is not for clients to say.
@@ -76,13 +78,29 @@ impl Wire {
     pub fn new(serve: Arc<dyn Serve>, metrics: Metrics, limits: Arc<Limits>) -> Self {
         let streaming_calls = limits.streaming_calls.min(Semaphore::MAX_PERMITS);
         let streaming_calls = Arc::new(Semaphore::new(streaming_calls));
-        Self { serve, metrics, limits, cors: false, streaming_calls, reload: None }
+        Self {
+            serve,
+            metrics,
+            limits,
+            cors: false,
+            tensor_content: false,
+            streaming_calls,
+            reload: None,
+        }
     }
 
     /// Lets pages of every origin call the REST API, or not, which is the default.
     #[must_use]
     pub fn with_cors(mut self, cors: bool) -> Self {
         self.cors = cors;
+        self
+    }
+
+    /// Lets Predict answer over gRPC with bytes in `tensor_content`, or in the field of
+    /// the dtype, which is the default and what most clients read.
+    #[must_use]
+    pub fn with_tensor_content(mut self, tensor_content: bool) -> Self {
+        self.tensor_content = tensor_content;
         self
     }
 

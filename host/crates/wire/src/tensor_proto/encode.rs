@@ -1,20 +1,46 @@
+use bytes::{BufMut as _, Bytes, BytesMut};
 use ingle_types::{DType, Data, Tensor};
+use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::proto::tensorflow::{DataType, TensorProto, TensorShapeProto, tensor_shape_proto};
 
 /// Encodes into the typed field of the dtype, every element written out: what
 /// TensorFlow Serving's clients read.
 pub fn encode(tensor: &Tensor) -> TensorProto {
-    let mut proto = TensorProto {
-        dtype: data_type(tensor.dtype()).into(),
-        tensor_shape: Some(shape(tensor.dims())),
-        ..TensorProto::default()
-    };
+    let mut proto = header(tensor);
     match tensor.data() {
         Data::Blobs(blobs) => proto.string_val = blobs.clone(),
         Data::Dense(bytes) => fill(&mut proto, tensor.dtype(), bytes),
     }
     proto
+}
+
+/// Encodes into `tensor_content`: the elements' bytes, or all strings' lengths and then
+/// their bytes.
+pub fn encode_as_content(tensor: &Tensor) -> TensorProto {
+    let tensor_content = match tensor.data() {
+        Data::Dense(bytes) => bytes.clone(),
+        Data::Blobs(blobs) => joined(blobs),
+    };
+    TensorProto { tensor_content, ..header(tensor) }
+}
+
+/// Everything but the elements.
+fn header(tensor: &Tensor) -> TensorProto {
+    TensorProto {
+        dtype: data_type(tensor.dtype()).into(),
+        tensor_shape: Some(shape(tensor.dims())),
+        ..TensorProto::default()
+    }
+}
+
+fn joined(blobs: &[Bytes]) -> Bytes {
+    let length = |blob: &Bytes| u64::try_from(blob.len()).unwrap_or(u64::MAX);
+    let size = blobs.iter().map(|blob| encoded_len_varint(length(blob)) + blob.len()).sum();
+    let mut content = BytesMut::with_capacity(size);
+    blobs.iter().for_each(|blob| encode_varint(length(blob), &mut content));
+    blobs.iter().for_each(|blob| content.put_slice(blob));
+    content.freeze()
 }
 
 fn fill(proto: &mut TensorProto, dtype: DType, bytes: &[u8]) {

@@ -14,8 +14,8 @@ pub use crate::budget::TooLarge;
 pub use crate::protobuf::WireError;
 pub(crate) use decode::decode_message;
 pub use decode::{Fault, TensorProtoError};
-pub use encode::encode;
 pub(crate) use encode::{data_type, dim};
+pub use encode::{encode, encode_as_content};
 
 use crate::budget::Budget;
 use crate::proto::tensorflow::TensorProto;

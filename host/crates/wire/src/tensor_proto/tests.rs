@@ -287,3 +287,23 @@ fn encoding_writes_every_element_into_the_typed_field() {
         assert!(data_type(dtype).as_str_name().len() > 3);
     }
 }
+
+#[test]
+fn encoding_as_content_is_what_decoding_takes() {
+    for dtype in DType::ALL {
+        let shape = || Shape::new([2]).unwrap();
+        let tensor = match dtype.size_bytes() {
+            None => Tensor::blobs(shape(), vec![vec![7; 200].into(), "é".into()]),
+            Some(size) => Tensor::dense(dtype, shape(), vec![1; 2 * size]),
+        };
+        let tensor = tensor.unwrap();
+        let proto = encode_as_content(&tensor);
+        let bare = TensorProto { tensor_content: Bytes::new(), ..proto.clone() };
+        assert_eq!(bare, self::proto(data_type(dtype), &[2]));
+        assert_eq!(read(&proto).unwrap(), tensor, "{dtype}");
+    }
+    let text = Tensor::blobs(Shape::new([2]).unwrap(), vec!["he".into(), "y".into()]).unwrap();
+    assert_eq!(encode_as_content(&text).tensor_content, b"\x02\x01hey".as_slice());
+    let empty = Tensor::from_slice::<f64>(&[0, 3], &[]).unwrap();
+    assert_eq!(encode_as_content(&empty), proto(DataType::DtDouble, &[0, 3]));
+}

@@ -124,6 +124,32 @@ async fn requests_are_refused_in_tensorflow_servings_words() {
     assert_eq!(answer.outputs.len(), 1);
 }
 
+/// Names, then tensors, then the filter, as TensorFlow Serving looks at them.
+#[tokio::test]
+async fn of_several_faults_the_first_is_told() {
+    let server = Server::start().await;
+    let mut client = server.predictions().await;
+    let mut request = predict(spec("float"), &[("y", one(&[1.0]))]);
+    request.inputs.insert("y".into(), TensorProto::default());
+    request.output_filter.push("z".into());
+    let status = client.predict(request.clone()).await.unwrap_err();
+    assert!(status.message().starts_with("Signature input alias: x not found"), "{status}");
+    let tensor = request.inputs.remove("y").unwrap();
+    request.inputs.insert("x".into(), tensor);
+    let status = client.predict(request).await.unwrap_err();
+    assert!(status.message().starts_with("tensor parsing error: x"), "{status}");
+}
+
+#[tokio::test]
+async fn answers_have_content_where_the_server_is_told_to() {
+    let server = Server::with_tensor_content().await;
+    let request = predict(spec("float"), &[("x", one(&[1.0, 2.0]))]);
+    let answer = server.predictions().await.predict(request).await.unwrap().into_inner();
+    let bytes = [1f32, 2.0].map(f32::to_le_bytes).concat();
+    assert_eq!(answer.outputs["x"].tensor_content, bytes);
+    assert!(answer.outputs["x"].float_val.is_empty());
+}
+
 #[tokio::test]
 async fn what_is_not_a_tensor_names_itself() {
     let server = Server::start().await;

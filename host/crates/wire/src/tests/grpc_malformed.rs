@@ -1,5 +1,9 @@
 //! Bytes that are not a call: each costs a client's status, and the connection lives.
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use http::Request;
 use http_body_util::Full;
 use ingle_types::{Code, Shape, Tensor};
@@ -29,6 +33,13 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 fn with_tensor(bytes: &[u8]) -> Vec<u8> {
     let entry = [field(1, b"x"), field(2, bytes)].concat();
     [field(1, &spec("float").encode_to_vec()), field(2, &entry)].concat()
+}
+
+/// What gRPC calls deflate.
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn bad_messages() -> Vec<(&'static str, Vec<u8>)> {
@@ -131,19 +142,28 @@ async fn lying_frames_are_the_clients() {
     assert_eq!(peer.send(PREDICT, &gzip_header, framed(1, b"no gzip")).await, invalid);
     assert_eq!(peer.send(PREDICT, &gzip_header, framed(1, &zipped)).await, Some(0));
     assert_eq!(peer.send(PREDICT, &gzip_header, framed(0, &good())).await, Some(0));
+    let deflate = [("grpc-encoding", "deflate")];
+    let deflated = zlib(&good());
+    assert_eq!(peer.send(PREDICT, &deflate, framed(1, &deflated)).await, Some(0));
+    let frame = framed(1, &deflated[..deflated.len() / 2]);
+    assert_eq!(peer.send(PREDICT, &deflate, frame).await, invalid);
+    assert_eq!(peer.send(PREDICT, &deflate, framed(1, &zipped)).await, invalid);
     let huge = vec![0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
     let exhausted = Some(Code::ResourceExhausted.number());
     assert_eq!(peer.send(PREDICT, &[], huge).await, exhausted);
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_stops_at_the_limit() {
+async fn a_compressed_bomb_stops_at_the_limit() {
     let server = small().await;
     let mut peer = Peer::connect(&server).await;
-    let bomb = framed(1, &gzip(&vec![0; 5_000_000]));
-    assert!(bomb.len() < 10_000);
-    let code = peer.send(PREDICT, &[("grpc-encoding", "gzip")], bomb).await;
-    assert_eq!(code, Some(Code::ResourceExhausted.number()));
+    let zeros = vec![0; 5_000_000];
+    for (encoding, bomb) in [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros))] {
+        let bomb = framed(1, &bomb);
+        assert!(bomb.len() < 10_000);
+        let code = peer.send(PREDICT, &[("grpc-encoding", encoding)], bomb).await;
+        assert_eq!(code, Some(Code::ResourceExhausted.number()), "{encoding}");
+    }
     assert_eq!(peer.send(PREDICT, &[], framed(0, &good())).await, Some(0));
 }
 

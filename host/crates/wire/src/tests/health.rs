@@ -59,6 +59,25 @@ async fn a_check_tells_of_the_server_its_services_and_its_models() {
 }
 
 #[tokio::test]
+async fn a_list_names_everything_unless_it_is_long() {
+    let (_, server) = server(limits()).await;
+    let answer = client(&server).await.list(pb::HealthListRequest {}).await.unwrap().into_inner();
+    let status = |name: &str| answer.statuses[name].status();
+    assert_eq!(status(""), ServingStatus::NotServing);
+    assert_eq!(status("PredictionService"), ServingStatus::NotServing);
+    assert_eq!(status("late"), ServingStatus::NotServing);
+    assert_eq!(status("float"), ServingStatus::Serving);
+    assert!(!answer.statuses.contains_key("nope"));
+
+    let ready = Arc::new(AtomicBool::new(true));
+    let many =
+        (0..100).fold(Stubs::default(), |stubs, i| stubs.with_readiness(&format!("{i}"), &ready));
+    let server = Server::with(many, limits()).await;
+    let status = client(&server).await.list(pb::HealthListRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+}
+
+#[tokio::test]
 async fn a_watch_tells_each_change_and_that_the_server_stops() {
     let (ready, server) = server(limits()).await;
     let mut client = client(&server).await;

@@ -41,6 +41,10 @@ impl Server {
         Self::of(wire(serve, limits)).await
     }
 
+    pub(super) async fn with_tensor_content() -> Self {
+        Self::of(wire(Stubs::echoes(), Limits::default()).with_tensor_content(true)).await
+    }
+
     /// One that takes lists of models from clients.
     pub(super) async fn reloading(reload: Arc<dyn Reload>) -> Self {
         Self::of(wire(Stubs::echoes(), Limits::default()).with_reload(reload)).await

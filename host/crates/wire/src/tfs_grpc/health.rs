@@ -24,6 +24,9 @@ const SERVER: &[&str] = &[
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
+/// Above this many, the protocol says, a list is not for this call.
+const MOST_LISTED: usize = 100;
+
 /// The state of the server, or of the model that `service` names.
 fn status(wire: &Wire, service: &str, stop: &CancellationToken) -> ServingStatus {
     let models = wire.serve.models();
@@ -50,6 +53,27 @@ pub(super) fn check(
         }
         status => unary::encode(&pb::HealthCheckResponse { status: status.into() }),
     }
+}
+
+/// The state of the server under each of its names, and of each model.
+pub(super) fn list(
+    wire: &Wire,
+    stop: &CancellationToken,
+    message: Bytes,
+) -> Result<Bytes, ServeError> {
+    let _: pb::HealthListRequest = unary::decode(message)?;
+    let models = wire.serve.models();
+    let known = SERVER.len() + models.len();
+    if known > MOST_LISTED {
+        let message = format!("{known} names are more than the {MOST_LISTED} that are listed");
+        return Err(ServeError::new(Code::ResourceExhausted, Stage::Encode, message));
+    }
+    let names = SERVER.iter().copied().chain(models.iter().map(|model| model.name.as_str()));
+    let state = |name: &str| {
+        let status = status(wire, name, stop).into();
+        (name.to_owned(), pb::HealthCheckResponse { status })
+    };
+    unary::encode(&pb::HealthListResponse { statuses: names.map(state).collect() })
 }
 
 /// Sends the state now and each change of it, until the server stops.

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ingle_types::{Code, Deadline, Limits, PredictRequest, Servable, ServeError, Stage, TensorMap};
+use ingle_types::{
+    Code, Deadline, Limits, PredictRequest, Servable, ServeError, SignatureError, Stage, TensorMap,
+};
 use prost::Message as _;
 
 use super::{spec, unary};
@@ -11,7 +13,7 @@ use crate::call::Call;
 use crate::inference::effective;
 use crate::proto::tensorflow::serving as pb;
 use crate::protobuf::{Fields, Value, WireError, text};
-use crate::tensor_proto::{decode_message, encode};
+use crate::tensor_proto::{decode_message, encode, encode_as_content};
 
 pub(super) async fn answer(
     wire: &Wire,
@@ -28,10 +30,10 @@ pub(super) async fn answer(
         let message = format!("Serving signature key \"{signature}\" not found.");
         ServeError::new(Code::FailedPrecondition, Stage::Route, message)
     })?;
+    // In TensorFlow Serving's order, so that of several faults the same one is told.
+    known.check_names(&request.inputs).map_err(refused)?;
     let inputs = tensors(request.inputs, &wire.limits)?;
-    known
-        .check_output_filter(&request.output_filter)
-        .map_err(|error| ServeError::invalid(Stage::Decode, error.to_string()))?;
+    known.check_output_filter(&request.output_filter).map_err(refused)?;
     let outputs = servable
         .predict(PredictRequest {
             signature: signature.clone(),
@@ -45,10 +47,15 @@ pub(super) async fn answer(
         version_choice: version(&*servable),
         signature_name: signature,
     };
+    let encode = if wire.tensor_content { encode_as_content } else { encode };
     unary::encode(&pb::PredictResponse {
         model_spec: Some(spec),
         outputs: outputs.iter().map(|(name, tensor)| (name.clone(), encode(tensor))).collect(),
     })
+}
+
+fn refused(error: SignatureError) -> ServeError {
+    ServeError::invalid(Stage::Decode, error.to_string())
 }
 
 /// The version that answers, as clients read it.

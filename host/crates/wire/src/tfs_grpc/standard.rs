@@ -16,6 +16,7 @@ use crate::call;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     HealthCheck,
+    HealthList,
     HealthWatch,
     Reflection,
 }
@@ -24,6 +25,7 @@ impl Method {
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
             "/grpc.health.v1.Health/Check" => Some(Self::HealthCheck),
+            "/grpc.health.v1.Health/List" => Some(Self::HealthList),
             "/grpc.health.v1.Health/Watch" => Some(Self::HealthWatch),
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
             | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
@@ -45,7 +47,12 @@ impl Method {
     {
         let (owned, headers, stop) = (wire.clone(), request.headers().clone(), stop.clone());
         match self {
-            Self::HealthCheck => unary::respond(check(wire, request, &stop).await),
+            Self::HealthCheck => {
+                unary::respond(once(wire, request, |asked| health::check(wire, &stop, asked)).await)
+            }
+            Self::HealthList => {
+                unary::respond(once(wire, request, |asked| health::list(wire, &stop, asked)).await)
+            }
             Self::HealthWatch => streaming::respond(wire, &headers, |answers| async move {
                 let message = message(&owned, request).await?;
                 health::watch(&owned, &stop, message, &answers).await
@@ -58,17 +65,18 @@ impl Method {
     }
 }
 
-async fn check<B>(
+/// A call of one small message and one answer.
+async fn once<B>(
     wire: &Wire,
     request: Request<B>,
-    stop: &CancellationToken,
+    answer: impl FnOnce(Bytes) -> Result<Bytes, ServeError> + Send,
 ) -> Result<Bytes, ServeError>
 where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let deadline = unary::deadline(request.headers(), &wire.limits)?;
-    call::run(deadline, async { health::check(wire, stop, message(wire, request).await?) }).await
+    call::run(deadline, async { answer(message(wire, request).await?) }).await
 }
 
 /// The only message of a request that holds no tensor.

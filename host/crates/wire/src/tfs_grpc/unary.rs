@@ -4,10 +4,11 @@
 //! not decode and one that is too large become INTERNAL or OUT_OF_RANGE before any
 //! handler could count them.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
@@ -78,16 +79,19 @@ fn timeout(text: &str) -> Option<Duration> {
 pub(super) enum Encoding {
     Identity,
     Gzip,
+    /// Which gRPC means zlib by.
+    Deflate,
 }
 
 pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ServeError> {
     match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(Encoding::Identity),
         Some(b"gzip") => Ok(Encoding::Gzip),
+        Some(b"deflate") => Ok(Encoding::Deflate),
         Some(_) => Err(ServeError::new(
             Code::Unimplemented,
             Stage::Decode,
-            "the message's grpc-encoding is not supported: use identity or gzip",
+            "the message's grpc-encoding is not supported: use identity, deflate or gzip",
         )),
     }
 }
@@ -147,19 +151,19 @@ pub(super) fn unframe(
     }
     match (flag, encoding) {
         (0, _) => Ok(body),
-        (1, Encoding::Gzip) => inflate(&body, limit),
+        (1, Encoding::Gzip) => inflate(GzDecoder::new(body.reader()), limit),
+        (1, Encoding::Deflate) => inflate(ZlibDecoder::new(body.reader()), limit),
         (1, Encoding::Identity) => Err(invalid("a compressed message without grpc-encoding")),
         _ => Err(invalid(format!("compression flag {flag} is neither 0 nor 1"))),
     }
 }
 
-fn inflate(compressed: &[u8], limit: usize) -> Result<Bytes, ServeError> {
+fn inflate(decoder: impl Read, limit: usize) -> Result<Bytes, ServeError> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut message = Vec::new();
-    flate2::read::GzDecoder::new(compressed)
-        .take(most)
-        .read_to_end(&mut message)
-        .map_err(|error| invalid("the message is not gzip").with_source(error))?;
+    decoder.take(most).read_to_end(&mut message).map_err(|error| {
+        invalid("the message is not compressed as its grpc-encoding says").with_source(error)
+    })?;
     if message.len() > limit { Err(too_large(limit)) } else { Ok(message.into()) }
 }
 
@@ -201,7 +205,7 @@ pub(super) fn grpc_response(body: Reply) -> Response<Reply> {
 }
 
 fn accept_encodings(response: &mut Response<Reply>) {
-    let accepted = HeaderValue::from_static("identity,gzip");
+    let accepted = HeaderValue::from_static("identity,deflate,gzip");
     response.headers_mut().insert("grpc-accept-encoding", accepted);
 }
 
