@@ -10,27 +10,35 @@ use ingle_plugins::{PluginHost, PluginHostConfig};
 use ingle_serving::{Executors, Manager, ManagerConfig, PluginRepository, Server};
 use ingle_telemetry::Metrics;
 use ingle_types::Limits;
-use ingle_wire::Wire;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use ingle_wire::{Tally, Wire};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::listen::{Listeners, Sockets};
 use crate::reload::{ClientReload, follow};
+use crate::running::Running;
+use crate::signals::Signals;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
     /// Every accepted request was answered.
     Complete,
-    /// Requests were still running when the grace ended.
+    /// Requests were still running when the grace ended, or when a second signal came.
     CutOff,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
+    // First of all: as a container's first process, what is not handled is ignored.
+    let signals = Signals::new()?;
+    let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(signals.cancel(stop.clone(), end.clone()));
+    end.run_until_cancelled(serve(config, stop)).await.unwrap_or(Ok(Drain::CutOff))
+}
+
+async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<Drain> {
     let limits = Arc::new(config.limits.clone());
     let metrics = Metrics::new();
     // Ports are taken before models load, so that one in use is told at once.
@@ -38,30 +46,32 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
     let sockets = Sockets::bind(&config)?;
     let (cors, tensor_content) = (config.cors, config.tensor_content);
     let followed = config.followed.clone();
-    let mut manager = start_manager(config, limits.clone(), metrics.clone())?;
-    let stop = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(stop.clone())?);
-    tokio::select! {
-        () = manager.ready() => {}
-        () = sleep(limits.startup_wait) => {
-            tracing::warn!("models are still loading; those that are available are served");
-        }
-        () = stop.cancelled() => return Ok(Drain::Complete),
+    let (shared, measured) = (limits.clone(), metrics.clone());
+    // Looking for a device may take seconds.
+    let starting = spawn_blocking(move || start_manager(config, shared, measured));
+    let Some(manager) = stop.run_until_cancelled(starting).await else {
+        return Ok(Drain::Complete);
+    };
+    let manager = manager.context("the manager panicked")??;
+    let (list, board) = (manager.model_list(), manager.board());
+    let mut running = Running::new(manager);
+    if stop.run_until_cancelled(running.loaded(limits.startup_wait)).await.is_none() {
+        return Ok(Drain::Complete);
     }
-    let list = manager.model_list();
     let wait = limits.startup_wait;
     if let (Some(followed), Some(list)) = (followed, list.clone()) {
         tokio::spawn(follow(followed, list, wait));
     }
-    let serve = Arc::new(Server::new(manager.board()));
+    let serve = Arc::new(Server::new(board));
     let mut wire =
         Wire::new(serve, metrics, limits).with_cors(cors).with_tensor_content(tensor_content);
     if let Some(list) = list {
         wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
     }
-    let drain = serve_until_stopped(wire, sockets.listen()?, stop).await?;
-    drop(manager);
-    tracing::info!(?drain, "stopped");
+    let drain = serve_until_stopped(&wire, sockets.listen()?, stop).await?;
+    running.unload().await;
+    let Tally { begun, answered } = wire.requests();
+    tracing::info!(?drain, requests = begun, answered, "stopped");
     Ok(drain)
 }
 
@@ -93,21 +103,8 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
     Manager::start(config).context("cannot start the manager")
 }
 
-fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("draining: no new connections, requests in flight are finished");
-        stop.cancel();
-    })
-}
-
 async fn serve_until_stopped(
-    wire: Wire,
+    wire: &Wire,
     listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<Drain> {
@@ -124,7 +121,7 @@ async fn serve_until_stopped(
     let mut drain = Drain::Complete;
     while let Some(ended) = servers.join_next().await {
         if let Err(error) = ended.context("a listener panicked")? {
-            tracing::warn!(%error, "requests were cut off");
+            tracing::warn!("{error}");
             drain = Drain::CutOff;
         }
         // Where one listener ends by itself the other must not go on alone.

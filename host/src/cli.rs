@@ -1,6 +1,7 @@
 //! The command line, in TensorFlow Serving's spelling.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -79,6 +80,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8501)]
     pub(crate) rest_api_port: u16,
 
+    /// Seconds from SIGTERM, when the server stops being ready, to closing its ports: as long
+    /// as load balancers go on sending here. May be a fraction.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = duration)]
+    pub(crate) drain_delay_seconds: Duration,
+
+    /// Seconds that requests in flight then have to finish; what is left is cut off, and the
+    /// exit code is 75.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = duration)]
+    pub(crate) drain_grace_seconds: Duration,
+
     /// Let web pages of every origin call the REST API (CORS).
     #[arg(
         long,
@@ -138,6 +149,11 @@ pub(crate) struct ServeArgs {
 /// A path that may be empty, which is TensorFlow Serving's way to say that there is none.
 fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn duration(seconds: &str) -> Result<Duration, String> {
+    let seconds: f64 = seconds.parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// Flags of TensorFlow Serving that existing command lines carry and that steer
@@ -239,6 +255,24 @@ mod tests {
             assert!(Cli::try_parse_from(["ingle", &format!("--{flag}=")]).is_ok(), "{flag}");
         }
         assert_eq!(parse("ingle --cache_dir=").serve.cache_dir, Some(PathBuf::new()));
+    }
+
+    #[test]
+    fn durations_are_seconds_or_fractions_of_them() {
+        let args = parse("ingle --drain_delay_seconds=0.25 --drain_grace_seconds=7").serve;
+        assert_eq!(args.drain_delay_seconds, Duration::from_millis(250));
+        assert_eq!(args.drain_grace_seconds, Duration::from_secs(7));
+        for wrong in ["", "x", "-1", "nan", "inf", "1e30"] {
+            let flag = format!("--drain_grace_seconds={wrong}");
+            assert!(Cli::try_parse_from(["ingle", &flag]).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_drain_has_the_defaults_of_the_limits() {
+        let (args, limits) = (parse("ingle --port=1").serve, ingle_types::Limits::default());
+        assert_eq!(args.drain_delay_seconds, limits.drain_delay);
+        assert_eq!(args.drain_grace_seconds, limits.drain_grace);
     }
 
     #[test]

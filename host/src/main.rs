@@ -6,6 +6,8 @@ mod config;
 mod listen;
 mod model;
 mod reload;
+mod running;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -19,7 +21,8 @@ use crate::config::Config;
 const EXIT_USAGE: u8 = 64;
 /// A device, a port or a directory that was asked for is not there (EX_UNAVAILABLE).
 const EXIT_UNAVAILABLE: u8 = 69;
-/// Requests were still running when the drain's grace ended (EX_TEMPFAIL).
+/// Requests were still running when the drain's grace ended, or a second signal came
+/// (EX_TEMPFAIL).
 const EXIT_CUT_OFF: u8 = 75;
 
 fn main() -> ExitCode {
@@ -47,7 +50,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(EXIT_UNAVAILABLE, &anyhow::anyhow!("cannot start threads: {e}")),
     };
-    match runtime.block_on(app::run(config)) {
+    let ended = runtime.block_on(app::run(config));
+    // Whatever still runs has nobody to answer to.
+    runtime.shutdown_background();
+    match ended {
         Ok(app::Drain::Complete) => ExitCode::SUCCESS,
         Ok(app::Drain::CutOff) => ExitCode::from(EXIT_CUT_OFF),
         Err(e) => fail(EXIT_UNAVAILABLE, &e),

@@ -113,7 +113,11 @@ impl Config {
                 .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
             log_level: log_filter(&args.log_level),
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
-            limits: Limits::default(),
+            limits: Limits {
+                drain_delay: args.drain_delay_seconds,
+                drain_grace: args.drain_grace_seconds,
+                ..Limits::default()
+            },
         })
     }
 }

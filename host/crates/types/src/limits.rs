@@ -63,7 +63,11 @@ pub struct Limits {
     /// Time that the ports wait at the start for models to load; then those that are
     /// available are served.
     pub startup_wait: Duration,
-    /// Time that requests in flight get to finish after SIGTERM.
+    /// Time from SIGTERM, after which the server is not ready, to closing the ports: that
+    /// of load balancers to see it.
+    pub drain_delay: Duration,
+    /// Time that requests in flight get to finish once the ports are closed. Over it they
+    /// are cut off, and the process ends with exit code 75.
     pub drain_grace: Duration,
 }
 
@@ -100,6 +104,7 @@ impl Default for Limits {
             fold_time: Duration::from_secs(10),
             run_bytes: 16 * 1024 * MIB,
             startup_wait: Duration::from_secs(60),
+            drain_delay: Duration::ZERO,
             drain_grace: Duration::from_secs(30),
         }
     }

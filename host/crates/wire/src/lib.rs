@@ -27,4 +27,4 @@ mod tfs_rest;
 #[cfg(test)]
 mod tests;
 
-pub use server::{DrainError, Listener, Reload, Tls, Wire};
+pub use server::{DrainError, Listener, Reload, Tally, Tls, Wire};

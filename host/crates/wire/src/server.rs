@@ -2,39 +2,49 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use ingle_telemetry::Metrics;
 use ingle_types::{BoxFuture, Limits, Serve, ServeError};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::Reply;
 use crate::models_config::ModelConfig;
 use crate::{tfs_grpc, tfs_rest};
 
+mod answers;
+mod arrivals;
+mod counted;
 mod listener;
 mod rewound;
 mod stall;
+mod stop;
 mod tls;
 
 pub use listener::Listener;
+pub(crate) use stop::Stop;
+pub use stop::{DrainError, Tally};
 pub use tls::Tls;
 
+use answers::{Answers, Watch};
+use arrivals::{Arrivals, Watched};
+use counted::Counted;
 use listener::{Socket, Stream};
 use rewound::Rewound;
 use stall::StallTimeout;
+use stop::Requests;
 
 /// What TLS clients ask for by ALPN.
 const HTTP_2: &[u8] = b"h2";
@@ -54,6 +64,7 @@ pub struct Wire {
     pub(crate) streaming_calls: Arc<Semaphore>,
     /// `None` = which models there are is not for clients to say.
     pub(crate) reload: Option<Arc<dyn Reload>>,
+    requests: Arc<Requests>,
 }
 
 /// Whoever replaces the list of models when a client asks for it.
@@ -64,14 +75,6 @@ pub trait Reload: Send + Sync + 'static {
     /// # Errors
     /// UNKNOWN, naming the models that did not become available.
     fn reload(&self, models: Vec<ModelConfig>) -> BoxFuture<'_, Result<(), ServeError>>;
-}
-
-/// The grace of a drain passed before the requests in flight were answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{connections} connections were cut off, {grace:?} after the stop")]
-pub struct DrainError {
-    pub connections: usize,
-    pub grace: Duration,
 }
 
 impl Wire {
@@ -86,6 +89,7 @@ impl Wire {
             tensor_content: false,
             streaming_calls,
             reload: None,
+            requests: Arc::default(),
         }
     }
 
@@ -111,8 +115,14 @@ impl Wire {
         self
     }
 
-    /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`,
-    /// then says GOAWAY and waits for the calls in flight.
+    /// The requests since the start.
+    pub fn requests(&self) -> Tally {
+        self.requests.tally()
+    }
+
+    /// Answers TensorFlow Serving's gRPC calls, health and reflection until `shutdown`:
+    /// from then on the server is not ready, and [`Limits::drain_delay`] later it says
+    /// GOAWAY and waits for the calls in flight.
     ///
     /// # Errors
     /// A [`DrainError`] where [`Limits::drain_grace`] was not enough.
@@ -123,12 +133,14 @@ impl Wire {
     ) -> io::Result<()> {
         let wire = self.clone();
         let serve = move |stream, stop| grpc_connection(wire.clone(), stream, stop);
-        let connections = Connections::new(&self.limits, shutdown);
+        let connections = Connections::new(self, shutdown);
         connections.accept(listener.into(), HTTP_2, serve).await
     }
 
-    /// Answers TensorFlow Serving's REST calls and the metrics page until `shutdown`,
-    /// then closes idle connections and waits for the calls in flight.
+    /// Answers TensorFlow Serving's REST calls and the metrics page until `shutdown`:
+    /// from then on the server is not ready and closes each connection with the next
+    /// answer, and [`Limits::drain_delay`] later it closes idle connections and waits for
+    /// the calls in flight.
     ///
     /// # Errors
     /// As [`Wire::serve_grpc`].
@@ -139,80 +151,112 @@ impl Wire {
     ) -> io::Result<()> {
         let wire = self.clone();
         let serve = move |stream, stop| rest_connection(wire.clone(), stream, stop);
-        let connections = Connections::new(&self.limits, shutdown);
+        let connections = Connections::new(self, shutdown);
         connections.accept(listener.into(), HTTP_1_1, serve).await
     }
 }
 
 struct Connections {
     limits: Arc<Limits>,
-    shutdown: CancellationToken,
+    requests: Arc<Requests>,
+    stop: Stop,
     permits: Arc<Semaphore>,
     open: TaskTracker,
+    cut_off: CancellationToken,
 }
 
+/// What the kernel holds when serving ends, be it a connection or the start of a
+/// request, is there within this time.
+const SETTLE: Duration = Duration::from_millis(10);
+
 impl Connections {
-    fn new(limits: &Arc<Limits>, shutdown: CancellationToken) -> Self {
-        let permits = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+    fn new(wire: &Wire, shutdown: CancellationToken) -> Self {
+        let permits = wire.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            limits: limits.clone(),
-            shutdown,
+            limits: wire.limits.clone(),
+            requests: wire.requests.clone(),
+            stop: Stop::new(shutdown),
             permits: Arc::new(Semaphore::new(permits)),
             open: TaskTracker::new(),
+            cut_off: CancellationToken::new(),
         }
     }
 
     async fn accept<F, S>(self, listener: Listener, protocol: &[u8], serve: S) -> io::Result<()>
     where
-        F: Future<Output = ()> + Send,
-        S: Fn(Stream, CancellationToken) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+        S: Fn(Stream, Stop) -> F + Clone + Send + 'static,
     {
         let Listener { socket, tls } = listener;
         let tls = tls.map(|tls| tls.speaking(protocol));
-        let cut_off = CancellationToken::new();
-        let mut pause = Pause::default();
-        while let Some(next) = self.shutdown.run_until_cancelled(self.next(&socket)).await {
-            let (stream, permit) = match next {
-                Ok(next) => next,
-                Err(error) => {
-                    pause.after(&error).await;
-                    continue;
-                }
+        let (asked, delay) = (self.stop.asked.clone(), self.limits.drain_delay);
+        let closing = async move {
+            asked.cancelled().await;
+            tokio::time::sleep(delay).await;
+        };
+        let mut closing = pin!(closing);
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = closing.as_mut() => break,
+                next = self.next(&socket) => next,
             };
-            pause = Pause::default();
-            let (serve, stop) = (serve.clone(), self.shutdown.clone());
-            let (tls, limits) = (tls.clone(), self.limits.clone());
-            let connection = async move {
-                if let Some(stream) = secure(stream, tls, &limits, &stop).await {
-                    serve(stream, stop).await;
-                }
-            };
-            let cut_off = cut_off.clone();
-            self.open.spawn(async move {
-                cut_off.run_until_cancelled(connection).await;
-                drop(permit);
-            });
+            self.spawn(next, tls.clone(), serve.clone());
+        }
+        self.stop.closing.cancel();
+        let settled = Instant::now() + SETTLE;
+        while let Ok(next) = timeout_at(settled, self.next(&socket)).await {
+            self.spawn(next, tls.clone(), serve.clone());
         }
         drop(socket);
-        self.drain(&cut_off).await
+        self.drain().await
+    }
+
+    fn spawn<F, S>(&self, next: (Stream, OwnedSemaphorePermit), tls: Option<Tls>, serve: S)
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: Fn(Stream, Stop) -> F + Send + 'static,
+    {
+        let (stream, permit) = next;
+        let (stop, limits, cut_off) =
+            (self.stop.clone(), self.limits.clone(), self.cut_off.clone());
+        let connection = async move {
+            if let Some(stream) = secure(stream, tls, &limits, &stop).await {
+                serve(stream, stop).await;
+            }
+        };
+        self.open.spawn(async move {
+            cut_off.run_until_cancelled(connection).await;
+            drop(permit);
+        });
     }
 
     /// Takes the permit first, so that connections beyond the limit wait in the
     /// kernel's queue and cost nothing here.
-    async fn next(&self, socket: &Socket) -> io::Result<(Stream, OwnedSemaphorePermit)> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-        Ok((socket.accept().await?, permit))
+    async fn next(&self, socket: &Socket) -> (Stream, OwnedSemaphorePermit) {
+        let mut pause = Pause::default();
+        loop {
+            let next = async {
+                let permit =
+                    self.permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+                Ok((socket.accept().await?, permit))
+            };
+            match next.await {
+                Ok(next) => return next,
+                Err(error) => pause.after(&error).await,
+            }
+        }
     }
 
-    async fn drain(self, cut_off: &CancellationToken) -> io::Result<()> {
+    async fn drain(self) -> io::Result<()> {
         self.open.close();
         let grace = self.limits.drain_grace;
         if tokio::time::timeout(grace, self.open.wait()).await.is_ok() {
             return Ok(());
         }
-        let connections = self.open.len();
-        cut_off.cancel();
-        Err(io::Error::new(io::ErrorKind::TimedOut, DrainError { connections, grace }))
+        let (connections, requests) = (self.open.len(), self.requests.open());
+        self.cut_off.cancel();
+        Err(io::Error::new(io::ErrorKind::TimedOut, DrainError { connections, requests, grace }))
     }
 }
 
@@ -238,31 +282,69 @@ impl Pause {
     }
 }
 
-async fn rest_connection(wire: Wire, stream: Stream, stop: CancellationToken) {
+async fn rest_connection(wire: Wire, stream: Stream, stop: Stop) {
     // Below it hyper refuses to be built.
     const LEAST_BUFFER: usize = 8 * 1024;
     let limits = wire.limits.clone();
     let buffer = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX).max(LEAST_BUFFER);
+    let arrivals = Arrivals::default();
+    let (asked, arriving) = (stop.asked.clone(), arrivals.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let wire = wire.clone();
-        async move { answered(tfs_rest::handle(&wire, request).await) }
+        let (wire, asked) = (wire.clone(), asked.clone());
+        let mut open = wire.requests.begin(arriving.clone());
+        async move {
+            // Nobody reads the body of its answer.
+            open.answered = request.method() == Method::HEAD;
+            let mut response = tfs_rest::handle(&wire, request, &asked).await;
+            if asked.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(Counted::response(response, open))
+        }
     });
+    let stream = Watched::new(stream, arrivals.clone());
     let io = TokioIo::new(StallTimeout::new(stream, limits.default_deadline));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
         .max_buf_size(buffer)
         .serve_connection(io, service);
-    drive(connection, stop).await;
+    let mut connection = pin!(connection);
+    if let Some(ended) = until_closing(connection.as_mut(), &stop).await {
+        return log_end(ended);
+    }
+    if let Ok(ended) = timeout_at(Instant::now() + SETTLE, connection.as_mut()).await {
+        return log_end(ended);
+    }
+    // A request of which a part was read is answered, and its answer closes.
+    if !arrivals.part_of_next() {
+        connection.as_mut().graceful_shutdown();
+    }
+    log_end(connection.await);
 }
 
-async fn grpc_connection(wire: Wire, stream: Stream, stop: CancellationToken) {
+async fn grpc_connection(wire: Wire, stream: Stream, stop: Stop) {
+    let (answers, limit) = (Answers::default(), wire.limits.default_deadline);
+    tokio::select! {
+        () = speak_grpc(wire, stream, stop, answers.clone()) => {}
+        () = answers.stalled(limit) => {
+            tracing::debug!(?limit, "the peer takes nothing of an answer: connection closed");
+        }
+    }
+}
+
+async fn speak_grpc(wire: Wire, stream: Stream, stop: Stop, answers: Answers) {
     let limits = wire.limits.clone();
     let Some(stream) = preface(stream, &limits, &stop).await else { return };
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (wire, stop) = (wire.clone(), stopping.clone());
-        async move { answered(tfs_grpc::handle(&wire, request, &stop).await) }
+        let open = wire.requests.begin(Arrivals::default());
+        let watch = Watch::new(answers.clone());
+        async move {
+            let response = tfs_grpc::handle(&wire, request, &stop).await;
+            Ok::<_, Infallible>(Counted::watched(response, open, watch))
+        }
     });
     let resets = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -276,24 +358,37 @@ async fn grpc_connection(wire: Wire, stream: Stream, stop: CancellationToken) {
             TokioIo::new(StallTimeout::new(stream, limits.default_deadline)),
             service,
         );
-    drive(connection, stop).await;
+    let mut connection = pin!(connection);
+    if let Some(ended) = until_closing(connection.as_mut(), &stop).await {
+        return log_end(ended);
+    }
+    connection.as_mut().graceful_shutdown();
+    log_end(connection.await);
 }
 
-fn answered(response: Response<Reply>) -> Result<Response<Reply>, Infallible> {
-    Ok(response)
+/// How the connection ended, if it did before connections are to close.
+async fn until_closing<C>(connection: Pin<&mut C>, stop: &Stop) -> Option<hyper::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    tokio::select! {
+        ended = connection => Some(ended),
+        () = stop.closing.cancelled() => None,
+    }
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection failed");
+    }
 }
 
 /// Shakes hands, where connections are encrypted. A peer that is slow with it is gone in
 /// time; until then it holds a connection's place and nothing else.
-async fn secure(
-    stream: Stream,
-    tls: Option<Tls>,
-    limits: &Limits,
-    stop: &CancellationToken,
-) -> Option<Stream> {
+async fn secure(stream: Stream, tls: Option<Tls>, limits: &Limits, stop: &Stop) -> Option<Stream> {
     let Some(tls) = tls else { return Some(stream) };
     let handshake = tokio::time::timeout(limits.header_read_timeout, tls.accept(stream));
-    match stop.run_until_cancelled(handshake).await? {
+    match stop.closing.run_until_cancelled(handshake).await? {
         Ok(Ok(stream)) => return Some(Box::new(stream)),
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -303,34 +398,13 @@ async fn secure(
 
 /// Reads what every HTTP/2 connection starts with: a peer that says nothing, or
 /// another protocol, is gone in time.
-async fn preface(
-    mut stream: Stream,
-    limits: &Limits,
-    stop: &CancellationToken,
-) -> Option<Rewound<Stream>> {
+async fn preface(mut stream: Stream, limits: &Limits, stop: &Stop) -> Option<Rewound<Stream>> {
     const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut start = [0; PREFACE.len()];
     let read = tokio::time::timeout(limits.header_read_timeout, stream.read_exact(&mut start));
-    stop.run_until_cancelled(read).await?.ok()?.ok()?;
+    stop.closing.run_until_cancelled(read).await?.ok()?.ok()?;
     if &start != PREFACE {
         return None;
     }
     Some(Rewound::new(Bytes::from_static(PREFACE), stream))
-}
-
-async fn drive<C>(connection: C, stop: CancellationToken)
-where
-    C: GracefulConnection<Error = hyper::Error>,
-{
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection failed");
-    }
 }

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use ingle_types::{Code, Limits};
+use prost::Message as _;
 
 use super::grpc::{one, predict, spec};
 use super::http::Http;
+use super::peer::{PREDICT as PREDICT_CALL, framed};
 use super::rest::gzip;
 use super::server::Server;
 use super::stub::Stubs;
+use crate::proto::grpc::health::v1::HealthCheckRequest;
+use crate::proto::grpc::health::v1::health_client::HealthClient;
 
 const PREDICT: &str = "/v1/models/float:predict";
 
@@ -186,4 +190,64 @@ async fn connections_over_the_limit_wait() {
     assert_eq!(first.get("/v1/models/float").await.status, 200);
     drop(first);
     assert_eq!(second.answer(false).await.unwrap().status, 200);
+}
+
+/// A header as HPACK has it, without index or compression.
+fn header(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [vec![0], text(name), text(value)].concat()
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A call whose client lets nothing of its answer come, and reads what else there is.
+async fn windowless(server: &Server, path: &str, message: Vec<u8>) -> Http {
+    let headers: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        ("content-type", "application/grpc"),
+    ]
+    .iter()
+    .flat_map(|(name, value)| header(name, value))
+    .collect();
+    let no_window = [0, 4, 0, 0, 0, 0];
+    let mut peer = Http::connect(server.grpc).await;
+    peer.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    peer.send(frame(4, 0, 0, &no_window)).await;
+    peer.send(frame(1, 4, 1, &headers)).await;
+    peer.send(frame(0, 1, 1, &message)).await;
+    peer
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_no_window_for_an_answer_is_cut_off() {
+    let limits = Limits { default_deadline: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::with(Stubs::echoes(), limits).await;
+    let request = predict(spec("float"), &[("x", one(&[0.5; 3000]))]).encode_to_vec();
+    let mut peer = windowless(&server, PREDICT_CALL, framed(0, &request)).await;
+    peer.closed().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_has_nothing_to_say_stays() {
+    let limits = Limits { default_deadline: Duration::from_millis(100), ..Limits::default() };
+    let server = Server::with(Stubs::echoes(), limits).await;
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    let silent = tokio::time::timeout(Duration::from_millis(400), watch.message()).await;
+    assert!(silent.is_err(), "{silent:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_comes_whole() {
+    let server = Server::start().await;
+    let values: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
+    let request = predict(spec("float"), &[("x", one(&values))]);
+    let answer = server.predictions().await.predict(request).await.unwrap().into_inner();
+    assert_eq!(answer.outputs["x"].float_val, values);
 }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use ingle_types::{Code, ServeError, Stage};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::streaming::Answers;
 use super::unary;
 use crate::Wire;
 use crate::proto::grpc::health::v1 as pb;
+use crate::server::Stop;
 use pb::health_check_response::ServingStatus;
 
 /// Names that stand for the whole server: the empty one, and its services, which
@@ -28,7 +28,7 @@ const SERVER: &[&str] = &[
 const MOST_LISTED: usize = 100;
 
 /// The state of the server, or of the model that `service` names.
-fn status(wire: &Wire, service: &str, stop: &CancellationToken) -> ServingStatus {
+fn status(wire: &Wire, service: &str, stop: &Stop) -> ServingStatus {
     let models = wire.serve.models();
     let ready = if SERVER.contains(&service) {
         models.iter().all(|model| model.ready())
@@ -38,14 +38,14 @@ fn status(wire: &Wire, service: &str, stop: &CancellationToken) -> ServingStatus
             None => return ServingStatus::ServiceUnknown,
         }
     };
-    if ready && !stop.is_cancelled() { ServingStatus::Serving } else { ServingStatus::NotServing }
+    if ready && !stop.asked.is_cancelled() {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
 }
 
-pub(super) fn check(
-    wire: &Wire,
-    stop: &CancellationToken,
-    message: Bytes,
-) -> Result<Bytes, ServeError> {
+pub(super) fn check(wire: &Wire, stop: &Stop, message: Bytes) -> Result<Bytes, ServeError> {
     let request: pb::HealthCheckRequest = unary::decode(message)?;
     match status(wire, &request.service, stop) {
         ServingStatus::ServiceUnknown => {
@@ -58,7 +58,7 @@ pub(super) fn check(
 /// The state of the server under each of its names, and of each model.
 pub(super) fn list(
     wire: &Wire,
-    stop: &CancellationToken,
+    stop: &Stop,
     message: Bytes,
 ) -> Result<Bytes, ServeError> {
     let _: pb::HealthListRequest = unary::decode(message)?;
@@ -79,7 +79,7 @@ pub(super) fn list(
 /// Sends the state now and each change of it, until the server stops.
 pub(super) async fn watch(
     wire: &Wire,
-    stop: &CancellationToken,
+    stop: &Stop,
     message: Bytes,
     answers: &Answers,
 ) -> Result<(), ServeError> {
@@ -87,7 +87,7 @@ pub(super) async fn watch(
     let mut told = None;
     loop {
         // Asked first, so that the last state is told before the end.
-        let stopped = stop.is_cancelled();
+        let stopped = stop.closing.is_cancelled();
         let status = status(wire, &request.service, stop);
         if told != Some(status) {
             told = Some(status);
@@ -96,6 +96,7 @@ pub(super) async fn watch(
         if stopped {
             return Err(unary::stopping());
         }
-        stop.run_until_cancelled(sleep(wire.limits.watch_interval)).await;
+        let next = if stop.asked.is_cancelled() { &stop.closing } else { &stop.asked };
+        next.run_until_cancelled(sleep(wire.limits.watch_interval)).await;
     }
 }

@@ -19,11 +19,10 @@ use http::{Request, Response};
 use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::Wire;
 use crate::body::Reply;
 use crate::call::{self, Call};
+use crate::server::Stop;
 
 /// The methods of both services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +61,8 @@ impl Method {
     }
 }
 
-/// Answers one call. Once `stop` is cancelled, streaming calls end.
-pub(crate) async fn handle<B>(
-    wire: &Wire,
-    request: Request<B>,
-    stop: &CancellationToken,
-) -> Response<Reply>
+/// Answers one call. Where connections are to close, streaming calls end.
+pub(crate) async fn handle<B>(wire: &Wire, request: Request<B>, stop: &Stop) -> Response<Reply>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,

@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 use hyper::body::Body;
 use ingle_types::{Code, ServeError};
 use prost_reflect::{DescriptorPool, FileDescriptor};
-use tokio_util::sync::CancellationToken;
 
 use super::streaming::{Answers, Requests};
 use super::unary;
 use crate::proto::DESCRIPTORS;
 use crate::proto::grpc::reflection::v1 as pb;
+use crate::server::Stop;
 use pb::server_reflection_request::MessageRequest;
 use pb::server_reflection_response::MessageResponse;
 
@@ -23,7 +23,7 @@ static POOL: LazyLock<DescriptorPool> =
 /// versions of the protocol have the same messages.
 pub(super) async fn answer<B>(
     mut requests: Requests<B>,
-    stop: &CancellationToken,
+    stop: &Stop,
     answers: &Answers,
 ) -> Result<(), ServeError>
 where
@@ -31,7 +31,7 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     loop {
-        let Some(next) = stop.run_until_cancelled(requests.next()).await else {
+        let Some(next) = stop.closing.run_until_cancelled(requests.next()).await else {
             return Err(unary::stopping());
         };
         let Some(message) = next? else { return Ok(()) };

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use ingle_types::ServeError;
-use tokio_util::sync::CancellationToken;
 
 use super::streaming::{self, Requests};
 use super::{health, reflection, unary};
 use crate::Wire;
 use crate::body::Reply;
 use crate::call;
+use crate::server::Stop;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
@@ -39,7 +39,7 @@ impl Method {
         self,
         wire: &Wire,
         request: Request<B>,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Unpin + Send + 'static,

@@ -16,7 +16,7 @@ use ingle_types::{Code, Deadline, Limits, ServeError, Stage};
 use prost::Message;
 
 use crate::body::{self, BodyError, Reply};
-use crate::call::grpc_code;
+use crate::call::{grpc_code, offload};
 
 const GRPC: &str = "application/grpc";
 /// Of a message: a flag and the length.
@@ -123,7 +123,11 @@ where
             BodyError::TooLarge => too_large(limit),
             BodyError::Broken(cause) => invalid("the message cannot be read").with_source(cause),
         })?;
-    unframe(body, encoding, limit)
+    match encoding {
+        Encoding::Identity => unframe(body, encoding, limit),
+        // However short it is, it may become long.
+        Encoding::Gzip | Encoding::Deflate => offload(limit, move || unframe(body, encoding, limit)).await,
+    }
 }
 
 /// What one frame holds, of at most `limit` bytes also when inflated.

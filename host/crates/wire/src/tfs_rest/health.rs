@@ -44,6 +44,8 @@ struct Live {
 #[derive(Serialize)]
 struct Ready {
     ready: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopping: bool,
     /// All that cannot answer, of which some are named.
     not_ready: usize,
     models: Vec<String>,
@@ -71,14 +73,20 @@ impl From<ModelReadiness> for Model {
 }
 
 /// Answers a path below `/healthz/`; `None` for any other.
-pub(super) fn answer(serve: &dyn Serve, method: &Method, path: &str) -> Option<Response<Reply>> {
+/// A server that is `stopping` is not ready, whatever its models are.
+pub(super) fn answer(
+    serve: &dyn Serve,
+    method: &Method,
+    path: &str,
+    stopping: bool,
+) -> Option<Response<Reply>> {
     let question = Question::of(path)?;
     if method != Method::GET && method != Method::HEAD {
         return Some(plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"));
     }
     Some(match question {
         Question::Live => say(true, print(&Live { live: true })),
-        Question::Ready => ready(serve.models()),
+        Question::Ready => ready(serve.models(), stopping),
         Question::Models => {
             let models = serve.models().into_iter().map(Model::from).collect();
             say(true, print(&Models { models }))
@@ -90,11 +98,11 @@ pub(super) fn answer(serve: &dyn Serve, method: &Method, path: &str) -> Option<R
     })
 }
 
-fn ready(models: Vec<ModelReadiness>) -> Response<Reply> {
+fn ready(models: Vec<ModelReadiness>, stopping: bool) -> Response<Reply> {
     let missing: Vec<_> = models.into_iter().filter(|model| !model.ready()).collect();
-    let (ready, not_ready) = (missing.is_empty(), missing.len());
+    let (ready, not_ready) = (missing.is_empty() && !stopping, missing.len());
     let models = missing.into_iter().take(MOST_NAMES).map(|model| model.name).collect();
-    say(ready, print(&Ready { ready, not_ready, models }))
+    say(ready, print(&Ready { ready, stopping, not_ready, models }))
 }
 
 fn say(ready: bool, body: Result<Vec<u8>, ServeError>) -> Response<Reply> {

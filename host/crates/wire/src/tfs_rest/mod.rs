@@ -29,6 +29,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use ingle_types::{Deadline, Limits, ServeError};
+use tokio_util::sync::CancellationToken;
 
 use crate::Wire;
 use crate::body::{Reply, discard};
@@ -40,7 +41,12 @@ const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(crate) async fn handle<B>(wire: &Wire, request: Request<B>) -> Response<Reply>
+/// Answers one call. Once `stop` is cancelled, the server is not ready.
+pub(crate) async fn handle<B>(
+    wire: &Wire,
+    request: Request<B>,
+    stop: &CancellationToken,
+) -> Response<Reply>
 where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: Error + Send + Sync + 'static,
@@ -48,7 +54,7 @@ where
     let (head, body) = request.into_parts();
     let gzip = compress::accepted(&head.headers);
     let cors = wire.cors && is_api(head.uri.path());
-    let mut response = match beside_the_api(wire, &head) {
+    let mut response = match beside_the_api(wire, &head, stop) {
         Some(response) => {
             discard(body, &wire.limits).await;
             response
@@ -83,7 +89,7 @@ where
 }
 
 /// What is not a call of the API.
-fn beside_the_api(wire: &Wire, head: &Parts) -> Option<Response<Reply>> {
+fn beside_the_api(wire: &Wire, head: &Parts, stop: &CancellationToken) -> Option<Response<Reply>> {
     if let Some(refusal) = refuse_headers(&head.headers, &wire.limits) {
         return Some(refusal);
     }
@@ -91,7 +97,7 @@ fn beside_the_api(wire: &Wire, head: &Parts) -> Option<Response<Reply>> {
     if path == METRICS_PATH {
         Some(metrics(wire, &head.method, head.uri.path_and_query()))
     } else if !is_api(path) {
-        let health = health::answer(&*wire.serve, &head.method, path);
+        let health = health::answer(&*wire.serve, &head.method, path, stop.is_cancelled());
         Some(health.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "not found")))
     } else if head.method == Method::OPTIONS {
         Some(cors::preflight(&head.headers))
