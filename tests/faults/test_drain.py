@@ -12,9 +12,10 @@ from load import MIXED, Load
 from server import STOP_SECONDS, Server
 
 
-def start(models, log):
+def start(models, log, delay):
     """A server, and how many requests it took to know that it is ready."""
-    server = Server([*models.arguments(), "--file_system_poll_wait_seconds=0"], log)
+    flags = ["--file_system_poll_wait_seconds=0", f"--drain_delay_seconds={delay}"]
+    server = Server([*models.arguments(), *flags], log)
     asked = 0
     while True:
         if server.process.poll() is not None:
@@ -38,7 +39,7 @@ def counted(server):
 
 @pytest.mark.parametrize("drain", range(DRAINS))
 def test_no_accepted_request_fails(models, tmp_path, rng, drain):
-    server, asked = start(models, tmp_path / "log")
+    server, asked = start(models, tmp_path / "log", delay=0.2 * (drain % 2))
     load = Load(server)
     try:
         load.start(*MIXED)

@@ -56,11 +56,7 @@ pub(super) fn check(wire: &Wire, stop: &Stop, message: Bytes) -> Result<Bytes, S
 }
 
 /// The state of the server under each of its names, and of each model.
-pub(super) fn list(
-    wire: &Wire,
-    stop: &Stop,
-    message: Bytes,
-) -> Result<Bytes, ServeError> {
+pub(super) fn list(wire: &Wire, stop: &Stop, message: Bytes) -> Result<Bytes, ServeError> {
     let _: pb::HealthListRequest = unary::decode(message)?;
     let models = wire.serve.models();
     let known = SERVER.len() + models.len();

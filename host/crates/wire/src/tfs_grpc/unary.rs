@@ -126,7 +126,9 @@ where
     match encoding {
         Encoding::Identity => unframe(body, encoding, limit),
         // However short it is, it may become long.
-        Encoding::Gzip | Encoding::Deflate => offload(limit, move || unframe(body, encoding, limit)).await,
+        Encoding::Gzip | Encoding::Deflate => {
+            offload(limit, move || unframe(body, encoding, limit)).await
+        }
     }
 }
 
