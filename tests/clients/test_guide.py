@@ -3,7 +3,8 @@
 The guide's user has a frozen TensorFlow graph, exports it, writes a `models.config`,
 starts the server, looks at the status with curl, calls it with a gRPC and a REST
 client, and is promised that a version 3 takes over without a restart. What differs
-here is that a version holds `model.onnx`, made by tf2onnx from the guide's export.
+here is that a version holds `model.onnx`, made by tf2onnx from the guide's export: where
+it holds the export alone, the status says how to convert it.
 
 What is not run here, and what stands for it:
 
@@ -19,6 +20,7 @@ What is not run here, and what stands for it:
 """
 
 import json
+import shlex
 import shutil
 import subprocess
 import time
@@ -88,9 +90,10 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exports(work):
-    """The folder with 1.pb, 1/, 1.onnx and so on, for three versions."""
-    for version in (1, 2, 3):
+    """The folder with 1.pb, 1/, 1.onnx and so on; the third is not converted."""
+    for version in (1, 2):
         to_onnx(export(work / "exports", version), version)
+    export(work / "exports", 3)
     return work / "exports"
 
 
@@ -221,7 +224,22 @@ def test_version_3_becomes_current_without_a_restart(
     ask()
     assert client.version == 2
     pid = server.process.pid
-    publish(exports, models, 3)
+    # As the guide has it: the export alone. Version 2 goes on, the status says what to do.
+    version = models / "your_model" / "3"
+    shutil.copytree(exports / "3", version)
+    until(lambda: 3 in states(server), ask)
+    until(lambda: states(server)[3] == "END", ask)
+    row = json.loads(curl(f"{server.url}/v1/models/your_model"))["model_version_status"][0]
+    assert (row["version"], row["status"]["error_code"]) == ("3", "UNIMPLEMENTED")
+    message = row["status"]["error_message"]
+    assert message in server.log.read_text()
+    command, hint = message.split("converted to ONNX first: ")[1].split(";", 1)
+    assert f"--saved-model {version} --output {version}/model.onnx" in command
+    assert f"{version}/bundle.toml keeps with [signatures.your_model] and default = true" in hint
+    ask()
+    assert client.version == 2
+    (version / "bundle.toml").write_text(BUNDLE)
+    convert(shlex.split(command))
     until(lambda: client.version == 3, ask)
     until(lambda: states(server) == {3: "AVAILABLE", 2: "END"}, ask)
     assert (server.process.poll(), server.process.pid) == (None, pid)
@@ -233,6 +251,7 @@ def test_version_3_becomes_current_without_a_restart(
 def with_labels(work, models, exports, program):
     """The same start with the comments taken away, and the file followed."""
     if not (models / "your_model" / "3").exists():
+        to_onnx(exports / "3", 3)
         publish(exports, models, 3)
     config = models / "labelled.config"
     config.write_text(labelled(models, [2, 3], stable=2, canary=3))

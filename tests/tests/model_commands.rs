@@ -165,12 +165,73 @@ fn version_directories_are_models_too() {
     let said = model(&["inspect", &folder.path("m")]);
     assert_eq!(said.code, 64);
     assert!(said.error.contains(&version), "{}", said.error);
-    folder.file("tf/saved_model.pb", b"");
-    let (said, saved) = (model(&["inspect", &folder.path("tf")]), folder.path("tf"));
+}
+
+#[test]
+fn models_of_other_frameworks_are_told_how_to_convert_them() {
+    let folder = Folder::new();
+    let converts = |path: &str| {
+        format!(
+            "python -m tf2onnx.convert --saved-model {path} --output {path}/model.onnx --opset 18"
+        )
+    };
+    folder.file("tf/2/saved_model.pb", b"");
+    folder.file("tf/2/variables/variables.index", b"");
+    folder.file("tf/10/saved_model.pbtxt", b"");
+    let (two, ten) = (folder.path("tf/2"), folder.path("tf/10"));
+    for command in ["inspect", "run", "profile", "bench"] {
+        let said = model(&[command, &two]);
+        assert_eq!(said.code, 65, "{command}: {}", said.error);
+        assert!(said.error.contains(&converts(&two)), "{}", said.error);
+        assert!(said.error.contains("docs/guide/from-tensorflow.md"), "{}", said.error);
+    }
+    // The graph's own file, and a model's base path with all versions.
+    let said = model(&["inspect", &folder.path("tf/2/saved_model.pb")]);
     assert_eq!(said.code, 65);
-    let command =
-        format!("python -m tf2onnx.convert --saved-model {saved} --output {saved}/model.onnx");
-    assert!(said.error.contains(&command), "{}", said.error);
+    assert!(said.error.contains(&converts(&two)), "{}", said.error);
+    let said = model(&["inspect", &folder.path("tf")]);
+    assert_eq!(said.code, 65);
+    let lines: Vec<_> = said.error.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", said.error);
+    assert!(lines[0].contains(&converts(&two)) && lines[1].contains(&converts(&ten)));
+    // A converted version is a model like any other, whatever lies beside it.
+    folder.file("tf/10/model.onnx", onnx::add([1.0, 2.0]));
+    assert_eq!(model(&["inspect", &ten]).code, 0);
+    assert!(model(&["inspect", &folder.path("tf")]).error.contains(&converts(&two)));
+    for (file, guide) in [
+        ("k/model.keras", "from-keras"),
+        ("p/net.pth", "from-pytorch"),
+        ("s/forest.pkl", "from-scikit-learn"),
+        ("l/model.tflite", "from-tensorflow"),
+    ] {
+        let path = folder.file(file, b"x");
+        let parent = PathBuf::from(&path).parent().unwrap().display().to_string();
+        for path in [path, parent] {
+            let said = model(&["inspect", &path]);
+            assert_eq!(said.code, 65, "{file}: {}", said.error);
+            assert!(said.error.contains(guide), "{}", said.error);
+        }
+    }
+    assert_eq!(model(&["inspect", &folder.path("gone.keras")]).code, 66);
+}
+
+#[test]
+fn a_conversion_command_survives_odd_paths() {
+    let folder = Folder::new();
+    folder.file("it's \n $(odd)/1/saved_model.pb", b"");
+    let version = folder.path("it's \n $(odd)/1");
+    let said = model(&["inspect", &version]);
+    assert_eq!(said.code, 65);
+    let command = said.error.split("first: ").nth(1).unwrap().split(" (pip").next().unwrap();
+    assert_eq!(command.lines().count(), 1, "{command}");
+    // What a shell makes of it, where `python` is told to say its arguments.
+    let script = format!("python() {{ printf '%s\\0' \"$@\"; }}; {command}");
+    let read = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    let output = format!("{version}/model.onnx");
+    let wanted =
+        ["-m", "tf2onnx.convert", "--saved-model", &version, "--output", &output, "--opset", "18"];
+    let read = String::from_utf8(read.stdout).unwrap();
+    assert_eq!(read.split_terminator('\0').collect::<Vec<_>>(), wanted);
 }
 
 #[test]

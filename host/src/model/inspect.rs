@@ -20,7 +20,8 @@ use super::{Verdict, inputs, units};
 ///
 /// Memory and work are found in one run on made-up inputs, in which a size that the
 /// model leaves open is 1. Exits with 1 where the model cannot run, after naming all
-/// that is not supported.
+/// that is not supported. Another framework's model, or a model's versions that hold
+/// such, are answered with the command that converts them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: ingle model inspect model.onnx --shape image=8,3,224,224")]
 pub(crate) struct InspectArgs {

@@ -1,12 +1,13 @@
 //! Files that the commands are given.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use ingle_bundle::{Bundle, BundleError, Folder};
+use ingle_bundle::{Bundle, BundleError, Folder, ForeignModel};
 use ingle_engine::{Engine, ExternalData, ExternalDataError, LoadError, Program};
 use ingle_types::Limits;
 
@@ -33,6 +34,9 @@ impl ModelFile {
         if path.is_dir() {
             return Self::of_directory(path, limits);
         }
+        if let Some(foreign) = ForeignModel::of_file(path).filter(|_| path.is_file()) {
+            return Err(refused(path, &foreign));
+        }
         let limit = limits.bundle_bytes;
         let model = read(path, limit)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -43,15 +47,8 @@ impl ModelFile {
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self, Failure> {
         let shown = path.display();
         let bundle = Bundle::open(path, limits).map_err(|error| match error {
-            BundleError::SavedModel => Failure::data(anyhow!(
-                "{shown} is a TensorFlow SavedModel, which has to be converted first:\n  pip install tf2onnx\n  python -m tf2onnx.convert --saved-model {shown} --output {shown}/model.onnx"
-            )),
-            BundleError::Missing { .. } => match newest_version(path) {
-                Some(version) => Failure::usage(anyhow!(
-                    "{shown} holds versions of a model: name one of them, as in {shown}/{version}"
-                )),
-                None => Failure::no_input(anyhow!("{shown} holds no model.onnx")),
-            },
+            BundleError::Foreign(foreign) => refused(path, &foreign),
+            BundleError::Missing { .. } => without_model(path, limits),
             error => Failure::data(anyhow::Error::new(error).context(shown.to_string())),
         })?;
         let (path, model) = (path.to_owned(), bundle.model.clone());
@@ -68,10 +65,39 @@ impl ModelFile {
     }
 }
 
-fn newest_version(path: &Path) -> Option<u64> {
-    let entries = fs::read_dir(path).ok()?.filter_map(Result::ok);
-    let folders = entries.filter(|entry| entry.path().is_dir());
-    folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
+/// How to convert what is in place of an ONNX file.
+fn refused(path: &Path, foreign: &ForeignModel) -> Failure {
+    Failure::data(anyhow!("{}: {foreign}", path.display()))
+}
+
+/// Why nothing can be read from a directory without a model: it may be a model's base path.
+fn without_model(path: &Path, limits: &Limits) -> Failure {
+    let shown = path.display();
+    let versions = versions(path);
+    let foreign: Vec<String> = versions
+        .values()
+        .filter(|version| !version.join("model.onnx").exists())
+        .filter_map(|version| match Bundle::open(version, limits) {
+            Err(BundleError::Foreign(foreign)) => Some(format!("{}: {foreign}", version.display())),
+            _ => None,
+        })
+        .collect();
+    match versions.last_key_value() {
+        _ if !foreign.is_empty() => Failure::data(anyhow!("{}", foreign.join("\n"))),
+        Some((_, newest)) => Failure::usage(anyhow!(
+            "{shown} holds versions of a model: name one of them, as in {}",
+            newest.display()
+        )),
+        None => Failure::no_input(anyhow!("{shown} holds no model.onnx")),
+    }
+}
+
+/// The folders in `path` that a server would take for versions.
+fn versions(path: &Path) -> BTreeMap<u64, PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return BTreeMap::new() };
+    let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    let number = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    folders.filter_map(|entry| Some((number(&entry)?, entry.path()))).collect()
 }
 
 impl ExternalData for ModelFile {

@@ -2,8 +2,11 @@ use std::io;
 
 use ingle_types::{Code, Version};
 
+use crate::ForeignModel;
+
 /// The ways in which a directory can fail to be a bundle. Messages name files
-/// relative to the version directory, never a path of the host.
+/// relative to the version directory, never a path of the host; but for the command
+/// that converts another framework's model, which is of no use without it.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     #[error("cannot open the directory")]
@@ -30,10 +33,8 @@ pub enum BundleError {
     ManifestKey { key: String, message: String },
     #[error("{file}: sha256 is {given} but bundle.toml says {expected}")]
     Digest { file: String, expected: String, given: String },
-    #[error(
-        "holds a TensorFlow SavedModel, which has to be converted first: python -m tf2onnx.convert --saved-model <directory> --output <directory>/model.onnx"
-    )]
-    SavedModel,
+    #[error("{0}")]
+    Foreign(Box<ForeignModel>),
     #[error("plugin {name} version {version} has no plugin.wasm")]
     PluginMissing { name: String, version: Version },
 }
@@ -49,7 +50,7 @@ impl BundleError {
                 Code::ResourceExhausted
             }
             Self::Read { .. } => Code::Unavailable,
-            Self::SavedModel => Code::Unimplemented,
+            Self::Foreign(_) => Code::Unimplemented,
             Self::Open { .. }
             | Self::NotAFile { .. }
             | Self::Manifest { .. }

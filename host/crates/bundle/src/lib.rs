@@ -10,12 +10,14 @@
 
 mod directory;
 mod error;
+mod foreign;
 mod manifest;
 mod read;
 mod source;
 
 pub use directory::Folder;
 pub use error::BundleError;
+pub use foreign::ForeignModel;
 pub use manifest::{MANIFEST_FILE, PluginChoice};
 pub use read::{Bundle, PluginRef, SignatureConfig, StageConfig};
 pub use source::{FoundVersion, ModelSource, PluginSource, list_models};

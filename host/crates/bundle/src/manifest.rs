@@ -194,12 +194,17 @@ fn key_error(key: &str, message: String) -> BundleError {
 }
 
 fn check_name(key: &str, name: &str) -> Result<(), BundleError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if !name.is_empty() && name.len() <= 128 && name.chars().all(good) && !name.starts_with('.') {
+    if is_name(name) {
         return Ok(());
     }
     let message = format!("{name:?} is not a name: letters, digits, `_`, `.` and `-`, at most 128");
     Err(key_error(key, message))
+}
+
+/// Whether a signature or a plugin may have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    !name.is_empty() && name.len() <= 128 && name.chars().all(good) && !name.starts_with('.')
 }
 
 /// The directory handle keeps a name inside the bundle; this only says early, and

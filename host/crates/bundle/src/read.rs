@@ -8,7 +8,7 @@ use ingle_types::{Limits, Version};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{MANIFEST_FILE, Manifest, Stage, StagePlugin};
-use crate::{BundleError, PluginChoice, directory};
+use crate::{BundleError, ForeignModel, PluginChoice, directory};
 
 /// A version directory's content, read once and verified.
 #[derive(Debug)]
@@ -51,10 +51,11 @@ impl Bundle {
     /// # Errors
     /// See [`BundleError`].
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, BundleError> {
-        Self::read(directory::open_ambient(path)?, limits)
+        Self::read(directory::open_ambient(path)?, path, limits)
     }
 
-    pub(crate) fn read(dir: Dir, limits: &Limits) -> Result<Self, BundleError> {
+    /// `path` is what messages call the directory.
+    pub(crate) fn read(dir: Dir, path: &Path, limits: &Limits) -> Result<Self, BundleError> {
         let manifest = read_manifest(&dir, limits)?;
         let mut files = Files {
             dir,
@@ -63,8 +64,11 @@ impl Bundle {
             limit: limits.bundle_bytes,
         };
         let model = files.read(&manifest.model_file, limits.bundle_bytes).map_err(|e| match e {
-            BundleError::Missing { .. } if files.dir.is_file("saved_model.pb") => {
-                BundleError::SavedModel
+            BundleError::Missing { .. } => {
+                let declared = |name: &str| manifest.signatures.contains_key(name);
+                let model_file = &manifest.model_file;
+                ForeignModel::find(&files.dir, path, model_file, declared)
+                    .map_or(e, |foreign| BundleError::Foreign(Box::new(foreign)))
             }
             e => e,
         })?;

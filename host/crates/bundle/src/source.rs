@@ -70,7 +70,10 @@ impl ModelSource {
         limits: &Limits,
     ) -> Result<Bundle, BundleError> {
         let base = directory::open_ambient(&self.base_path)?;
-        Bundle::read(open_version(&base, version, found)?, limits)
+        // A command that a message shows has to work wherever it is read.
+        let path = self.base_path.join(&found.directory);
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Bundle::read(open_version(&base, version, found)?, &path, limits)
     }
 }
 
@@ -268,7 +271,9 @@ mod tests {
         assert!(fs::create_dir(root.path().join("1")).is_ok());
         assert!(matches!(read(root.path()), Err(BundleError::Missing { .. })));
         write(root.path(), "1/saved_model.pb", "");
-        assert!(matches!(read(root.path()), Err(BundleError::SavedModel)));
+        let error = read(root.path()).unwrap_err();
+        let command = format!("--saved-model {}/1 ", root.path().display());
+        assert!(matches!(error, BundleError::Foreign(_)) && error.to_string().contains(&command));
         write(root.path(), "1/model.onnx", "abc");
         // sha256 of "abc", the first example of FIPS 180-4.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
