@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Model(ModelCommand),
 }
 
+/// As [`ingle_types::Limits`] has it.
+const MAX_REQUEST_BYTES: u32 = 64 * 1024 * 1024;
+
 #[derive(Debug, Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct ServeArgs {
@@ -114,6 +117,16 @@ pub(crate) struct ServeArgs {
         default_missing_value = "true"
     )]
     pub(crate) enable_serialization_as_tensor_content: bool,
+
+    /// Largest request over gRPC and REST, also when inflated, in bytes; at most 2147483647,
+    /// which is TensorFlow Serving's for gRPC.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = MAX_REQUEST_BYTES,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+    )]
+    pub(crate) max_request_bytes: u32,
 
     /// Address that both listen on.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
@@ -245,6 +258,17 @@ mod tests {
         assert!(cors(" --enable_cors_support"));
         assert!(!cors(" --enable_cors_support=false"));
         assert!(Cli::try_parse_from(["ingle", "--enable_cors_support=1"]).is_err());
+    }
+
+    #[test]
+    fn a_request_may_be_as_large_as_a_grpc_message_and_no_larger() {
+        let most = |flags: &str| parse(&format!("ingle{flags} --port=1")).serve.max_request_bytes;
+        assert_eq!(usize::try_from(most("")), Ok(ingle_types::Limits::default().request_bytes));
+        assert_eq!(most(" --max_request_bytes=2147483647"), 2_147_483_647);
+        for bad in ["0", "-1", "2147483648", "1G"] {
+            let flag = format!("--max_request_bytes={bad}");
+            assert!(Cli::try_parse_from(["ingle", &flag]).is_err(), "{bad}");
+        }
     }
 
     #[test]

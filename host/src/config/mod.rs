@@ -116,6 +116,7 @@ impl Config {
             limits: Limits {
                 drain_delay: args.drain_delay_seconds,
                 drain_grace: args.drain_grace_seconds,
+                request_bytes: usize::try_from(args.max_request_bytes)?,
                 ..Limits::default()
             },
         })

@@ -4,6 +4,7 @@
 "use strict";
 
 const assert = require("node:assert/strict");
+const http2 = require("node:http2");
 const { after, test } = require("node:test");
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
@@ -249,6 +250,40 @@ test("errors have TensorFlow Serving's codes and texts", async () => {
   }
   const status = call(models, "getModelStatus", { model_spec: { name: "nobody" } });
   await refused(status, NOT_FOUND, /^Could not find any versions of model nobody$/);
+});
+
+// The trailers that the server itself sends; a library would give up by its own clock.
+function raw(path, headers, message) {
+  const session = http2.connect(`http://${process.env.INGLE_GRPC}`);
+  const stream = session.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    te: "trailers",
+    ...headers,
+  });
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(message.length, 1);
+  stream.end(Buffer.concat([prefix, message]));
+  stream.resume();
+  return new Promise((resolve, reject) => {
+    let seen = {};
+    const add = (more) => (seen = { ...seen, ...more });
+    stream.on("response", add).on("trailers", add).on("error", reject);
+    stream.on("close", () => session.close() ?? resolve(seen));
+  });
+}
+
+test("a deadline that passes is told by the server", async () => {
+  const x = tensor("DT_FLOAT", [1], { float_val: [2] });
+  const request = { model_spec: { name: "half_plus" }, inputs: { x } };
+  const message = definition["tensorflow.serving.PredictRequest"].serialize(request);
+  const path = "/tensorflow.serving.PredictionService/Predict";
+  const late = await raw(path, { "grpc-timeout": "1n" }, message);
+  assert.equal(late["grpc-status"], String(grpc.status.DEADLINE_EXCEEDED));
+  assert.equal(decodeURIComponent(late["grpc-message"]), "Timed out waiting for notification");
+  const early = await raw(path, { "grpc-timeout": "60S" }, message);
+  assert.equal(early["grpc-status"], "0");
 });
 
 test("health", async () => {

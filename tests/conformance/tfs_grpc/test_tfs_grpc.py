@@ -16,8 +16,8 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests" / "clients")]
 
 import pytest  # noqa: E402
 
-import models  # noqa: E402
-from case import Step  # noqa: E402
+import grpc_models as models  # noqa: E402
+from grpc_case import Step  # noqa: E402
 from server import BINARY, Server  # noqa: E402
 
 CASES = sorted(path for path in (HERE / "cases").iterdir() if path.is_dir())

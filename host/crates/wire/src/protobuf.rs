@@ -26,7 +26,12 @@ pub(crate) enum Value {
     Fixed64(Bytes),
     Bytes(Bytes),
     Fixed32(Bytes),
+    /// Left unread: no message here has one, but an unknown field may be.
+    Group,
 }
+
+/// Groups inside each other, as in Google's parsers.
+const MOST_GROUPS: usize = 100;
 
 /// The fields of a message in the order of the wire; ends after the first error.
 #[derive(Clone, Debug)]
@@ -52,11 +57,37 @@ impl Fields {
                 let length = usize::try_from(length).map_err(|_| WireError::Truncated)?;
                 Value::Bytes(take(&mut self.0, length)?)
             }
+            3 => {
+                skip_group(&mut self.0, number)?;
+                Value::Group
+            }
             5 => Value::Fixed32(take(&mut self.0, 4)?),
             other => return Err(WireError::Type(other)),
         };
         Ok((field, value))
     }
+}
+
+/// Reads to the end of group `number`, whose start was read.
+fn skip_group(bytes: &mut Bytes, number: u64) -> Result<(), WireError> {
+    let mut open = vec![number];
+    while let Some(&innermost) = open.last() {
+        let key = varint(bytes)?;
+        match key & 7 {
+            0 => drop(varint(bytes)?),
+            1 => drop(take(bytes, 8)?),
+            2 => {
+                let length = varint(bytes)?;
+                let length = usize::try_from(length).map_err(|_| WireError::Truncated)?;
+                take(bytes, length)?;
+            }
+            3 if open.len() < MOST_GROUPS => open.push(key >> 3),
+            4 if key >> 3 == innermost => drop(open.pop()),
+            5 => drop(take(bytes, 4)?),
+            other => return Err(WireError::Type(other)),
+        }
+    }
+    Ok(())
 }
 
 impl Iterator for Fields {
@@ -177,8 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_skipped_with_all_in_it() {
+        let inside = [0x08, 1, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 1, b'x', 0x25, 1, 2, 3, 4];
+        let group = [&[0x2b, 0x33][..], &inside, &[0x34], &inside, &[0x2c, 0x08, 7]].concat();
+        assert_eq!(read(&group), Ok(vec![(5, Value::Group), (1, Value::Varint(7))]));
+        let nested = |depth| [[0x0b].repeat(depth), [0x0c].repeat(depth)].concat();
+        assert_eq!(read(&nested(MOST_GROUPS)), Ok(vec![(1, Value::Group)]));
+        assert_eq!(read(&nested(MOST_GROUPS + 1)), Err(WireError::Type(3)));
+    }
+
+    #[test]
     fn lies_are_named() {
-        let table: [(&[u8], WireError); 8] = [
+        let table: [(&[u8], WireError); 10] = [
             (&[0x08], WireError::Truncated),
             (&[0x80], WireError::Truncated),
             (&[0x1a, 5, 1], WireError::Truncated),
@@ -189,7 +230,9 @@ mod tests {
             (&[0x11, 1], WireError::Truncated),
             (&[0xff; 11], WireError::Varint),
             (&[0x00, 1], WireError::Number(0)),
-            (&[0x0b], WireError::Type(3)),
+            (&[0x0b], WireError::Truncated),
+            (&[0x0b, 0x14], WireError::Type(4)),
+            (&[0x0c], WireError::Type(4)),
         ];
         for (bytes, error) in table {
             assert_eq!(read(bytes), Err(error), "{bytes:?}");

@@ -109,7 +109,7 @@ impl Feature {
             match value? {
                 Value::Bytes(packed) if packed.len() % 4 != 0 => return Err(WireError::Truncated),
                 Value::Bytes(floats) | Value::Fixed32(floats) => take(&floats),
-                Value::Varint(_) | Value::Fixed64(_) => {}
+                Value::Varint(_) | Value::Fixed64(_) | Value::Group => {}
             }
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Feature {
                     }
                 }
                 Value::Varint(value) => take(value.cast_signed())?,
-                Value::Fixed32(_) | Value::Fixed64(_) => {}
+                Value::Fixed32(_) | Value::Fixed64(_) | Value::Group => {}
             }
         }
         Ok(())

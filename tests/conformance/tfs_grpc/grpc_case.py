@@ -7,7 +7,7 @@ from string import Template
 import grpc
 from google.protobuf import descriptor_pool, json_format, text_format
 
-from protocol import METHODS, STREAMS
+from grpc_protocol import METHODS, STREAMS
 
 TIMEOUT_SECONDS = 60
 KEYS = {
