@@ -66,8 +66,11 @@ pub(crate) async fn follow(followed: FollowedFile, list: ModelList, wait: Durati
             continue;
         }
         known.clone_from(&text);
-        match models_config::parse(&text) {
-            Ok(models) => {
+        match models_config::parse_change(&text) {
+            Ok(None) => {
+                tracing::info!(file = %file.display(), "it sets no list of models, which stays as it was");
+            }
+            Ok(Some(models)) => {
                 tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
                 let models = models.into_iter().map(config::model).collect();
                 if let Err(error) = list.replace(models, wait).await {

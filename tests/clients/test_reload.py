@@ -168,6 +168,11 @@ def test_a_file_that_is_wrong_changes_nothing(server, models):
     server.file.write_text("model_config_list { config { name: ")
     until(lambda: "Error parsing text-format" in server.log.read_text(), "the error in the log")
     assert ask(server, "one")[1] == 1
+    for text in ("", "# nothing yet"):
+        told = server.log.read_text().count("it sets no list")
+        server.file.write_text(text)
+        until(lambda: server.log.read_text().count("it sets no list") > told, "the empty file")
+        assert ask(server, "one")[1] == 1
     server.file.unlink()
     until(lambda: "cannot be read" in server.log.read_text(), "the missing file in the log")
     assert ask(server, "one")[1] == 1

@@ -90,14 +90,24 @@ impl ModelsConfigError {
     }
 }
 
-/// Reads a file's text.
+/// Reads a file's text; one that lists nothing is an empty list.
 ///
 /// # Errors
 /// For the first thing that is wrong with it.
 pub fn parse(text: &str) -> Result<Vec<ModelConfig>, ModelsConfigError> {
+    Ok(parse_change(text)?.unwrap_or_default())
+}
+
+/// Reads the text of a file that is followed; `None` where it sets no list, not even an
+/// empty one, as a file that is being written does at first: TensorFlow Serving takes no
+/// action then.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_change(text: &str) -> Result<Option<Vec<ModelConfig>>, ModelsConfigError> {
     match read(text)?.config {
-        None => Ok(Vec::new()),
-        Some(Config::ModelConfigList(list)) => of_list(list),
+        None => Ok(None),
+        Some(Config::ModelConfigList(list)) => of_list(list).map(Some),
         Some(Config::CustomModelConfig(_)) => Err(ModelsConfigError::Custom),
     }
 }

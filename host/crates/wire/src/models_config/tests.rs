@@ -154,5 +154,7 @@ fn an_empty_file_lists_nothing() {
     assert_eq!(parse("").unwrap(), []);
     assert_eq!(parse("# nothing yet\n").unwrap(), []);
     assert_eq!(parse("model_config_list {}").unwrap(), []);
+    assert_eq!(parse_change("# nothing yet\n").unwrap(), None);
+    assert_eq!(parse_change("model_config_list {}").unwrap(), Some(Vec::new()));
     assert!(matches!(parse("custom_model_config {}"), Err(ModelsConfigError::Custom)));
 }
