@@ -65,18 +65,21 @@ fn not_found(message: String) -> ServeError {
 impl Serve for Server {
     fn resolve(&self, spec: &ModelSpec) -> Result<Arc<dyn Servable>, ServeError> {
         let models = self.board.models.load();
-        let none = || not_found(format!("Servable not found for request: Latest({})", spec.name));
-        let model = models.get(&spec.name).ok_or_else(none)?;
+        // An unknown model has neither versions nor labels: it is told as TensorFlow
+        // Serving tells it, by what was asked for.
+        let model = models.get(&spec.name);
+        let absent = |request| not_found(format!("Servable not found for request: {request}"));
         let specific = |version: Version| {
-            let text =
-                || format!("Servable not found for request: Specific({}, {version})", spec.name);
-            model.available.get(&version).ok_or_else(|| not_found(text()))
+            let found = model.and_then(|model| model.available.get(&version));
+            found.ok_or_else(|| absent(format!("Specific({}, {version})", spec.name)))
         };
         let loaded = match &spec.version {
-            VersionChoice::Latest => model.available.values().next_back().ok_or_else(none)?,
+            VersionChoice::Latest => model
+                .and_then(|model| model.available.values().next_back())
+                .ok_or_else(|| absent(format!("Latest({})", spec.name)))?,
             VersionChoice::Specific(version) => specific(*version)?,
             VersionChoice::Label(label) => {
-                let version = model.labels.get(label).ok_or_else(|| {
+                let version = model.and_then(|model| model.labels.get(label)).ok_or_else(|| {
                     let message = format!("Unrecognized servable version label: {label}");
                     ServeError::invalid(Stage::Route, message)
                 })?;

@@ -46,6 +46,15 @@ const ACCEPTED: &[(u32, &str, &str, &str)] = &[
     (34, "int8", r#"{"instances":[300]}"#, "predictions: [44]"),
     (34, "uint8", r#"{"instances":[-1]}"#, "predictions: [255]"),
     (34, "int16", r#"{"instances":[70000]}"#, "predictions: [4464]"),
+    // Beyond TensorFlow Serving, which answers 501.
+    (
+        39,
+        "half",
+        r#"{"instances":[0.5,65519,65520,1e-8,-0.0]}"#,
+        "predictions: [0.5, 65504.0, Infinity, 0.0, -0.0]",
+    ),
+    (39, "bfloat16", r#"{"inputs":[0.1,NaN,-1e39]}"#, "outputs: [0.100097656, NaN, -Infinity]"),
+    (39, "uint16", r#"{"inputs":[0,65535]}"#, "outputs: [0, 65535]"),
     (40, "float", r#"{"instances":[[]]}"#, "predictions: [[]]"),
     (
         41,
@@ -233,13 +242,24 @@ const REFUSED: &[(u32, &str, &str, u16, &str)] = &[
     (
         39,
         "half",
-        r#"{"instances":[0.5]}"#,
+        r#"{"instances":["0.5"]}"#,
         400,
-        "@0 of 'instances' list. Error: UNIMPLEMENTED: Conversion of JSON Value: 0.5 to type: half",
+        "@0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"0.5\" Type: String is not of expected type: half",
     ),
-    (39, "half", r#"{"inputs":[0.5]}"#, 501, "Conversion of JSON Value: 0.5 to type: half"),
-    (39, "bfloat16", r#"{"inputs":0.5}"#, 501, "Conversion of JSON Value: 0.5 to type: bfloat16"),
-    (39, "uint16", r#"{"inputs":[5]}"#, 501, "Conversion of JSON Value: 5 to type: uint16"),
+    (
+        39,
+        "uint16",
+        r#"{"inputs":[65536]}"#,
+        400,
+        "JSON Value: 65536 Type: Number is not of expected type: uint16",
+    ),
+    (
+        39,
+        "uint16",
+        r#"{"inputs":[-1]}"#,
+        400,
+        "JSON Value: -1 Type: Number is not of expected type: uint16",
+    ),
     (
         42,
         "two",

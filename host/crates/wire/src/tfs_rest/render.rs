@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use half::{bf16, f16};
 use ingle_types::{Code, DType, ServeError, Stage, Tensor, TensorMap};
 
 use super::decode::Form;
@@ -19,8 +20,6 @@ pub(super) enum RenderError {
     Scalar { name: String },
     #[error("Tensor name: {name} has inconsistent batch size: {size} expecting: {expected}")]
     Batch { name: String, size: usize, expected: usize },
-    #[error("Failed to write JSON value for tensor type: {dtype}")]
-    DType { dtype: DType },
 }
 
 impl From<RenderError> for ServeError {
@@ -39,7 +38,7 @@ pub(super) fn render(outputs: &TensorMap, form: Form) -> Result<Vec<u8>, RenderE
     match form {
         Form::Column => {
             out.extend_from_slice(b"{\n    \"outputs\": ");
-            write_entry(&mut out, &mut values, 0)?;
+            write_entry(&mut out, &mut values, 0);
         }
         Form::Row => {
             let rows = batch_size(outputs)?;
@@ -48,7 +47,7 @@ pub(super) fn render(outputs: &TensorMap, form: Form) -> Result<Vec<u8>, RenderE
                 if row > 0 {
                     out.extend_from_slice(b", ");
                 }
-                write_entry(&mut out, &mut values, 1)?;
+                write_entry(&mut out, &mut values, 1);
             }
             out.push(b']');
         }
@@ -72,13 +71,10 @@ fn batch_size(outputs: &TensorMap) -> Result<usize, RenderError> {
 }
 
 /// The next value of each output: bare where there is one, else by name.
-fn write_entry(
-    out: &mut Vec<u8>,
-    values: &mut [Values<'_>],
-    dimension: usize,
-) -> Result<(), RenderError> {
+fn write_entry(out: &mut Vec<u8>, values: &mut [Values<'_>], dimension: usize) {
     if let [only] = values {
-        return only.write(out, dimension);
+        only.write(out, dimension);
+        return;
     }
     out.push(b'{');
     for (i, value) in values.iter_mut().enumerate() {
@@ -87,10 +83,9 @@ fn write_entry(
         }
         write_string(out, value.name.as_bytes());
         out.extend_from_slice(b": ");
-        value.write(out, dimension)?;
+        value.write(out, dimension);
     }
     out.push(b'}');
-    Ok(())
 }
 
 /// A tensor's elements, from the next one on.
@@ -106,33 +101,35 @@ impl<'a> Values<'a> {
     }
 
     /// Lists nest as deep as the rank, which is bounded.
-    fn write(&mut self, out: &mut Vec<u8>, dimension: usize) -> Result<(), RenderError> {
+    fn write(&mut self, out: &mut Vec<u8>, dimension: usize) {
         let Some(&size) = self.tensor.dims().get(dimension) else {
-            self.write_element(out)?;
+            self.write_element(out);
             self.next += 1;
-            return Ok(());
+            return;
         };
         out.push(b'[');
         for i in 0..size {
             if i > 0 {
                 out.extend_from_slice(b", ");
             }
-            self.write(out, dimension + 1)?;
+            self.write(out, dimension + 1);
         }
         out.push(b']');
-        Ok(())
     }
 
-    fn write_element(&self, out: &mut Vec<u8>) -> Result<(), RenderError> {
-        let dtype = self.tensor.dtype();
-        match dtype {
+    fn write_element(&self, out: &mut Vec<u8>) {
+        match self.tensor.dtype() {
             DType::F32 => write_f32(out, f32::from_le_bytes(self.element())),
             DType::F64 => write_f64(out, f64::from_le_bytes(self.element())),
+            // As the float of the same value, which has all the digits that it needs.
+            DType::F16 => write_f32(out, f16::from_le_bytes(self.element()).to_f32()),
+            DType::BF16 => write_f32(out, bf16::from_le_bytes(self.element()).to_f32()),
             DType::I32 => write_integer(out, i32::from_le_bytes(self.element()).into()),
             DType::I16 => write_integer(out, i16::from_le_bytes(self.element()).into()),
             DType::I8 => write_integer(out, i8::from_le_bytes(self.element()).into()),
             DType::U8 => write_integer(out, u8::from_le_bytes(self.element()).into()),
             DType::I64 => write_integer(out, i64::from_le_bytes(self.element()).into()),
+            DType::U16 => write_integer(out, u16::from_le_bytes(self.element()).into()),
             DType::U32 => write_integer(out, u32::from_le_bytes(self.element()).into()),
             DType::U64 => write_integer(out, u64::from_le_bytes(self.element()).into()),
             DType::Bool => {
@@ -140,9 +137,7 @@ impl<'a> Values<'a> {
                 out.extend_from_slice(text);
             }
             DType::Bytes => self.write_bytes(out),
-            DType::F16 | DType::BF16 | DType::U16 => return Err(RenderError::DType { dtype }),
         }
-        Ok(())
     }
 
     fn element<const N: usize>(&self) -> [u8; N] {
@@ -216,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_written_as_floats() {
+        let half = Tensor::from_slice(&[2], &[f16::from_f32(0.1), f16::INFINITY]).unwrap();
+        let outputs = map([("y", half)]);
+        assert_eq!(text(&outputs, Form::Row), "{\"predictions\": [0.0999755859, Infinity]}");
+        let brain = Tensor::from_slice(&[2], &[bf16::from_f32(0.1), bf16::MIN]).unwrap();
+        let outputs = map([("y", brain)]);
+        let expected = "{\"outputs\": [0.100097656, -3.38953139e+38]}";
+        assert_eq!(text(&outputs, Form::Column), expected);
+    }
+
+    #[test]
     fn bytes_that_are_not_utf8_pass_as_they_are() {
         let outputs = map([("s", strings(&[1], &[b"\xff\x01"]))]);
         let text = render(&outputs, Form::Row).unwrap();
@@ -233,10 +239,6 @@ mod tests {
         let uneven = map([("a", f32s(&[2])), ("b", f32s(&[1]))]);
         let error = render(&uneven, Form::Row).unwrap_err().to_string();
         assert_eq!(error, "Tensor name: b has inconsistent batch size: 1 expecting: 2");
-        let half =
-            map([("h", Tensor::dense(DType::F16, Shape::new([1]).unwrap(), vec![0, 0]).unwrap())]);
-        let error = render(&half, Form::Column).unwrap_err().to_string();
-        assert_eq!(error, "Failed to write JSON value for tensor type: half");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use half::{bf16, f16};
 use ingle_types::{Code, DType, Shape, Tensor, TensorError};
 
 use crate::budget::{Budget, TooLarge};
@@ -25,8 +26,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) enum ValueError {
     #[error("JSON Value: {value} Type: {kind} is not of expected type: {dtype}")]
     Type { value: String, kind: &'static str, dtype: DType },
-    #[error("Conversion of JSON Value: {value} to type: {dtype}")]
-    Unsupported { value: String, dtype: DType },
     #[error("JSON Value: {value} not formatted correctly for base64 data")]
     NotBase64 { value: String },
     #[error("Unable to base64 decode")]
@@ -52,7 +51,6 @@ pub(super) enum ValueError {
 impl ValueError {
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Unsupported { .. } => Code::Unimplemented,
             Self::TooLarge(_) => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         }
@@ -113,6 +111,12 @@ impl Elements {
             (DType::F64, Token::Number(number)) => {
                 self.push(number.double().to_le_bytes(), budget)?;
             }
+            (DType::F16, Token::Number(number)) => {
+                self.push(f16::from_f64(number.double()).to_le_bytes(), budget)?;
+            }
+            (DType::BF16, Token::Number(number)) => {
+                self.push(bf16::from_f64(number.double()).to_le_bytes(), budget)?;
+            }
             (DType::I32, Token::Number(number)) => {
                 let value: i32 = integer(number).ok_or_else(wrong)?;
                 self.push(value.to_le_bytes(), budget)?;
@@ -129,6 +133,10 @@ impl Elements {
                 let value: i64 = integer(number).ok_or_else(wrong)?;
                 self.push(value.to_le_bytes(), budget)?;
             }
+            (DType::U16, Token::Number(number)) => {
+                let value: u16 = integer(number).ok_or_else(wrong)?;
+                self.push(value.to_le_bytes(), budget)?;
+            }
             (DType::U32, Token::Number(number)) => {
                 let value: u32 = integer(number).ok_or_else(wrong)?;
                 self.push(value.to_le_bytes(), budget)?;
@@ -140,9 +148,6 @@ impl Elements {
             (DType::Bool, Token::Bool(value)) => self.push([u8::from(value)], budget)?,
             (DType::Bytes, Token::String(raw)) => {
                 self.push_blob(unescape(raw).into_owned(), budget)?;
-            }
-            (DType::F16 | DType::BF16 | DType::U16, _) => {
-                return Err(ValueError::Unsupported { value: quote(here), dtype });
             }
             _ => return Err(wrong()),
         }
