@@ -204,7 +204,7 @@ def _flooding(server, make):
             except OSError:
                 ends.append(None)
 
-    threads = [threading.Thread(target=flood) for _ in range(4)]
+    threads = [threading.Thread(target=flood) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
@@ -261,8 +261,37 @@ def empty_frames(server):
     return _flooding(server, make)
 
 
+def window_flood(server):
+    """Windows that grow by a byte, and priorities of streams that are none."""
+    more = frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1))
+    priority = frame(http2.PRIORITY, 0, 999, struct.pack(">IB", 0, 7))
+    return _flooding(server, lambda connection: lambda: connection.send((more + priority) * 300))
+
+
+@contextmanager
+def connection_churn(server):
+    """Connections that are closed, or reset, before they say anything."""
+    stop, made = threading.Event(), []
+
+    def churn():
+        reset = struct.pack("ii", 1, 0)
+        while not stop.is_set():
+            for port in (server.rest_port, server.grpc_port):
+                with http1.connect(port) as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                made.append(port)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        yield lambda: len(made)
+    finally:
+        stop.set()
+        thread.join()
+
+
 SLOW = [slow_headers_rest, slow_body_rest, slow_chunks_rest, silent_grpc, slow_headers_grpc, slow_body_grpc]
 NEVER_READING = [never_reading_rest, never_reading_grpc]
-FLOODS = [rapid_reset, ping_flood, settings_flood, empty_frames]
+FLOODS = [rapid_reset, ping_flood, settings_flood, empty_frames, window_flood, connection_churn]
 # Those that end within Limits::header_read_timeout, twice where a ping comes first.
 CUT_SOON = [slow_headers_rest, silent_grpc, slow_headers_grpc]

@@ -32,9 +32,9 @@ class Client:
             if self.connection is None:
                 self.connection = Connection(self.server.grpc_port)
             answer = self.connection.call(path, body, headers, **changed)
-        except Closed:
+        except Closed as closed:
             self.connection = None
-            self.seen["closed"] += 1
+            self.seen[f"closed {closed.code}"] += 1
             return None
         self.seen[outcome(answer)] += 1
         return answer
@@ -291,6 +291,7 @@ def test_damaged_lists_of_models(models, tmp_path, rng):
     """Most are refused. One that is a list is taken, and the good one after it too."""
     listed = [(name, models.folder / name) for name in ("pair", "half_plus")]
     right = good.reload(listed)
+    # UNKNOWN tells which models did not become available.
     unavailable = {2, DEADLINE}
     with serving(models, tmp_path / "log", "--file_system_poll_wait_seconds=0.05") as server:
         client = Client(server)
@@ -301,3 +302,18 @@ def test_damaged_lists_of_models(models, tmp_path, rng):
         answer = client.call(good.RELOAD, message(right), [("grpc-timeout", "60S")])
         assert answer.grpc == OK, answer
         client.assert_well()
+
+
+@pytest.mark.parametrize("name", ["zero\0", "../up", "a/b", "line\nline", "\u202eright", "x" * 10_000])
+def test_a_model_may_be_called_anything(models, tmp_path, name):
+    """What has no versions is refused, and the models from before are served."""
+    with serving(models, tmp_path / "log") as server:
+        client = Client(server)
+        data = good.reload([("pair", models.folder / "pair"), (name, tmp_path / "nowhere")])
+        answer = client.call(good.RELOAD, message(data))
+        assert_clients_fault(answer, name, {2})
+        client.assert_well()
+        right = good.reload([(name, models.folder / "pair")])
+        assert client.call(good.RELOAD, message(right)).grpc == OK
+        data = message(good.predict(name, good.PAIR))
+        assert client.call(good.PREDICT, data).grpc == OK

@@ -19,6 +19,9 @@ pub struct Limits {
     /// Streaming gRPC calls at one moment, all connections together: health watches and
     /// reflection. Over it: RESOURCE_EXHAUSTED.
     pub streaming_calls: usize,
+    /// Messages of one HTTP/2 connection's requests that are read or answered at one moment,
+    /// in bytes, also when inflated. Over it: RESOURCE_EXHAUSTED.
+    pub connection_bytes: usize,
     /// Pause between two looks of a health watch.
     pub watch_interval: Duration,
     /// Open connections of one listener; further ones wait to be accepted.
@@ -83,6 +86,7 @@ impl Default for Limits {
             header_read_timeout: Duration::from_secs(10),
             http2_streams: 200,
             streaming_calls: 256,
+            connection_bytes: 1024 * MIB,
             watch_interval: Duration::from_millis(500),
             connections: 4096,
             default_deadline: Duration::from_secs(60),

@@ -10,17 +10,26 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use ingle_types::Limits;
 
+use crate::share::{Exceeded, Share};
+
 /// Why a request's body is not there.
 #[derive(Debug)]
 pub(crate) enum BodyError<E> {
     /// More than the limit came, or was announced.
     TooLarge,
+    /// The connection's requests hold too much together.
+    Exceeded(Exceeded),
     /// The connection or its framing failed.
     Broken(E),
 }
 
-/// Reads a whole body of at most `limit` bytes; memory grows as bytes arrive.
-pub(crate) async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, BodyError<B::Error>>
+/// Reads a whole body of at most `limit` bytes; memory grows as bytes arrive, and is taken
+/// of `share`, where there is one.
+pub(crate) async fn collect<B>(
+    mut body: B,
+    limit: usize,
+    share: Option<&Share>,
+) -> Result<Bytes, BodyError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -34,6 +43,7 @@ where
         if all.len() + first.len() + data.len() > limit {
             return Err(BodyError::TooLarge);
         }
+        share.map_or(Ok(()), |share| share.take(data.len())).map_err(BodyError::Exceeded)?;
         // A body of one frame is not copied.
         if first.is_empty() && all.is_empty() {
             first = data;
@@ -46,13 +56,14 @@ where
 }
 
 /// Reads what is left of a small body that nobody wants, so that the connection can
-/// serve the next request. A large or slow one ends the connection instead.
+/// serve the next request. A large or slow one ends the connection instead, or over HTTP/2
+/// its stream: and where a thousand streams have ended so, the connection.
 pub(crate) async fn discard<B>(body: B, limits: &Limits)
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let most = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
-    let _ = tokio::time::timeout(limits.header_read_timeout, collect(body, most)).await;
+    let _ = tokio::time::timeout(limits.header_read_timeout, collect(body, most, None)).await;
 }
 
 /// The body of an answer: at most one piece, then perhaps trailers; or a stream that

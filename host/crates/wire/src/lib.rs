@@ -16,6 +16,7 @@ pub mod models_config;
 pub mod proto;
 mod protobuf;
 mod server;
+mod share;
 mod signature_def;
 pub mod ssl_config;
 pub mod tensor_proto;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::models_config::ModelConfig;
+use crate::share::{Allowance, Share};
 use crate::{tfs_grpc, tfs_rest};
 
 mod answers;
@@ -337,12 +338,16 @@ async fn speak_grpc(wire: Wire, stream: Stream, stop: Stop, answers: Answers) {
     let limits = wire.limits.clone();
     let Some(stream) = preface(stream, &limits, &stop).await else { return };
     let stopping = stop.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let allowance = Allowance::new(limits.connection_bytes);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (wire, stop) = (wire.clone(), stopping.clone());
         let open = wire.requests.begin(Arrivals::default());
         let watch = Watch::new(answers.clone());
+        let share = Share::of(&allowance);
+        request.extensions_mut().insert(share.clone());
         async move {
             let response = tfs_grpc::handle(&wire, request, &stop).await;
+            drop(share);
             Ok::<_, Infallible>(Counted::watched(response, open, watch))
         }
     });

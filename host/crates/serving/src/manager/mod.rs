@@ -242,7 +242,7 @@ impl Roster {
         let ready = ready.clone();
         // Loading runs foreign code that recurses.
         let stack = self.shared.engine.worker_stack_bytes();
-        let builder = thread::Builder::new().name(format!("model-{name}")).stack_size(stack);
+        let builder = thread::Builder::new().name(thread_name(&name)).stack_size(stack);
         match builder.spawn(move || keeper.run(ready, &events)) {
             Ok(thread) => {
                 self.keepers.insert(name, (sender, thread));
@@ -260,4 +260,9 @@ impl Roster {
             let _ = thread.join();
         }
     }
+}
+
+/// A model may be called anything, a thread may not.
+fn thread_name(model: &str) -> String {
+    format!("model-{}", model.replace('\0', " "))
 }

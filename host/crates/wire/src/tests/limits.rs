@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::grpc::{one, predict, spec};
 use super::http::Http;
-use super::peer::{PREDICT as PREDICT_CALL, framed};
+use super::peer::{PREDICT as PREDICT_CALL, Peer, framed};
 use super::rest::gzip;
 use super::server::Server;
 use super::stub::Stubs;
@@ -230,6 +230,28 @@ async fn a_peer_that_leaves_no_window_for_an_answer_is_cut_off() {
     let request = predict(spec("float"), &[("x", one(&[0.5; 3000]))]).encode_to_vec();
     let mut peer = windowless(&server, PREDICT_CALL, framed(0, &request)).await;
     peer.closed().await;
+}
+
+#[tokio::test]
+async fn the_messages_of_a_connection_are_bounded_together() {
+    let limits = Limits { connection_bytes: 10_000, ..Limits::default() };
+    let server = Server::with(Stubs::echoes(), limits).await;
+    let mut client = server.predictions().await;
+    let fits = || predict(spec("float"), &[("x", one(&[0.5; 2000]))]);
+    // One after the other: what was taken is given back.
+    for _ in 0..5 {
+        assert!(client.predict(fits()).await.is_ok());
+    }
+    let large = predict(spec("float"), &[("x", one(&[0.5; 3000]))]);
+    let status = client.predict(large).await.unwrap_err();
+    assert_eq!(i32::from(status.code()), Code::ResourceExhausted.number(), "{status}");
+    let text = "the messages in flight of this connection are larger than the limit of 10000 bytes";
+    assert_eq!(status.message(), text);
+    let large = predict(spec("float"), &[("x", one(&[0.5; 3000]))]).encode_to_vec();
+    let squeezed = framed(1, &gzip(&large));
+    let mut peer = Peer::connect(&server).await;
+    let code = peer.send(PREDICT_CALL, &[("grpc-encoding", "gzip")], squeezed).await;
+    assert_eq!(code, Some(Code::ResourceExhausted.number()));
 }
 
 #[tokio::test]

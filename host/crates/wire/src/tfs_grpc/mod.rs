@@ -20,7 +20,7 @@ use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
 
 use crate::Wire;
-use crate::body::Reply;
+use crate::body::{Reply, discard};
 use crate::call::{self, Call};
 use crate::server::Stop;
 
@@ -68,6 +68,7 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     if let Some(refusal) = unary::refuse(&request) {
+        discard(request.into_body(), &wire.limits).await;
         return refusal;
     }
     if let Some(method) = standard::Method::of(request.uri().path()) {
@@ -89,7 +90,13 @@ where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let deadline = unary::deadline(request.headers(), &wire.limits)?;
+    let deadline = match unary::deadline(request.headers(), &wire.limits) {
+        Ok(deadline) => deadline,
+        Err(error) => {
+            discard(request.into_body(), &wire.limits).await;
+            return Err(error);
+        }
+    };
     // What names a model and holds no tensor is bounded as headers are.
     let small = usize::try_from(wire.limits.header_bytes).unwrap_or(usize::MAX);
     let work = async {
@@ -116,6 +123,7 @@ where
                 reload::answer(wire, message).await
             }
             Method::Unknown => {
+                discard(request.into_body(), &wire.limits).await;
                 Err(ServeError::new(Code::Unimplemented, Stage::Route, "unknown method"))
             }
         }

@@ -17,6 +17,7 @@ use prost::Message;
 
 use crate::body::{self, BodyError, Reply};
 use crate::call::{grpc_code, offload};
+use crate::share::{Exceeded, Share};
 
 const GRPC: &str = "application/grpc";
 /// Of a message: a flag and the length.
@@ -107,9 +108,16 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let encoding = encoding(request.headers())?;
+    let encoding = match encoding(request.headers()) {
+        Ok(encoding) => encoding,
+        Err(error) => {
+            body::discard(request.into_body(), limits).await;
+            return Err(error);
+        }
+    };
     let framed = limit.saturating_add(PREFIX_BYTES);
-    let body = body::collect(request.into_body(), framed);
+    let share = request.extensions().get::<Share>().cloned();
+    let body = body::collect(request.into_body(), framed, share.as_ref());
     let body = tokio::time::timeout(limits.default_deadline, body)
         .await
         .map_err(|_| {
@@ -121,15 +129,22 @@ where
         })?
         .map_err(|error| match error {
             BodyError::TooLarge => too_large(limit),
+            BodyError::Exceeded(error) => exceeded(error),
             BodyError::Broken(cause) => invalid("the message cannot be read").with_source(cause),
         })?;
     match encoding {
         Encoding::Identity => unframe(body, encoding, limit),
         // However short it is, it may become long.
         Encoding::Gzip | Encoding::Deflate => {
-            offload(limit, move || unframe(body, encoding, limit)).await
+            let message = offload(limit, move || unframe(body, encoding, limit)).await?;
+            share.map_or(Ok(()), |share| share.take(message.len())).map_err(exceeded)?;
+            Ok(message)
         }
     }
+}
+
+fn exceeded(error: Exceeded) -> ServeError {
+    ServeError::new(Code::ResourceExhausted, Stage::Decode, error.to_string())
 }
 
 /// What one frame holds, of at most `limit` bytes also when inflated.

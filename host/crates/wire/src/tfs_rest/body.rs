@@ -7,6 +7,7 @@ use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
 
 use crate::body::{BodyError, collect};
+use crate::share::Exceeded;
 
 /// A request's body as it came.
 pub(super) struct Encoded {
@@ -29,8 +30,9 @@ impl Encoded {
             .get_all(CONTENT_ENCODING)
             .iter()
             .any(|value| value.as_bytes().windows(4).any(|word| word == b"gzip"));
-        let bytes = collect(body, limit).await.map_err(|error| match error {
+        let bytes = collect(body, limit, None).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(limit),
+            BodyError::Exceeded(error) => exceeded(error),
             BodyError::Broken(cause) => {
                 ServeError::invalid(Stage::Decode, "the request's body cannot be read")
                     .with_source(cause)
@@ -61,4 +63,8 @@ impl Encoded {
 fn too_large(limit: usize) -> ServeError {
     let message = format!("the request's body is larger than the limit of {limit} bytes");
     ServeError::new(Code::ResourceExhausted, Stage::Decode, message)
+}
+
+fn exceeded(error: Exceeded) -> ServeError {
+    ServeError::new(Code::ResourceExhausted, Stage::Decode, error.to_string())
 }
