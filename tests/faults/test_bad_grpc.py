@@ -26,6 +26,13 @@ class Client:
         self.server, self.connection = server, None
         self.seen = Counter()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.connection:
+            self.connection.close()
+
     def call(self, path, body, headers=(), **changed):
         """The answer; `None` where the connection was ended instead."""
         try:
@@ -293,8 +300,7 @@ def test_damaged_lists_of_models(models, tmp_path, rng):
     right = good.reload(listed)
     # UNKNOWN tells which models did not become available.
     unavailable = {2, DEADLINE}
-    with serving(models, tmp_path / "log", "--file_system_poll_wait_seconds=0.05") as server:
-        client = Client(server)
+    with serving(models, tmp_path / "log", "--file_system_poll_wait_seconds=0.05") as server, Client(server) as client:
         for at in range(count(0.05)):
             bad = mutate.grpc_message(rng, right)
             answer = client.call(good.RELOAD, message(bad), [("grpc-timeout", "500m")])
@@ -307,8 +313,7 @@ def test_damaged_lists_of_models(models, tmp_path, rng):
 @pytest.mark.parametrize("name", ["zero\0", "../up", "a/b", "line\nline", "\u202eright", "x" * 10_000])
 def test_a_model_may_be_called_anything(models, tmp_path, name):
     """What has no versions is refused, and the models from before are served."""
-    with serving(models, tmp_path / "log") as server:
-        client = Client(server)
+    with serving(models, tmp_path / "log") as server, Client(server) as client:
         data = good.reload([("pair", models.folder / "pair"), (name, tmp_path / "nowhere")])
         answer = client.call(good.RELOAD, message(data))
         assert_clients_fault(answer, name, {2})

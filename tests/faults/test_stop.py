@@ -127,17 +127,10 @@ def slow_to_load(folder):
     small_models.write_version(folder, "slow", 1, data)
 
 
-@pytest.mark.parametrize("what", ["a missing folder", "a model that loads"])
-def test_at_the_start_nothing_is_waited_for(start, tmp_path, what):
-    folder = tmp_path / "slow-models"
-    folder.mkdir()
-    if what == "a model that loads":
-        slow_to_load(folder)
-    else:
-        (folder / "slow").mkdir()
-    arguments = ["--model_name=slow", f"--model_base_path={folder / 'slow'}", "--device=cpu",
-                 "--file_system_poll_wait_seconds=0.05"]  # fmt: skip
-    server = start(arguments=arguments, available=[])
+def test_at_the_start_nothing_is_waited_for(start, tmp_path):
+    slow_to_load(tmp_path)
+    folder = tmp_path / "slow"
+    server = start(arguments=["--model_name=slow", f"--model_base_path={folder}", "--device=cpu"], available=[])
     while "INFO" not in server.log.read_text():
         assert server.process.poll() is None, server.tail()
     server.process.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::grpc::{one, predict, spec};
+use super::http::Http;
 use super::server::Server;
 use super::stub::{Act, Stub, Stubs};
 use crate::proto::grpc::health::v1::HealthCheckRequest;
@@ -124,6 +125,21 @@ async fn a_call_that_is_reset_frees_its_request_and_not_its_connection() {
     }
     gate.go.add_permits(1);
     assert!(other.predict(request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_nothing_is_not_waited_for() {
+    let limits = Limits { drain_grace: Duration::from_millis(100), ..Limits::default() };
+    let server = Server::with(Stubs::echoes(), limits).await;
+    let mut silent = Http::connect(server.grpc).await;
+    silent.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    // Connections are taken in turn.
+    let mut client = server.predictions().await;
+    assert!(client.predict(predict(spec("float"), &[("x", one(&[1.0]))])).await.is_ok());
+    for end in server.join().await {
+        assert!(end.is_ok(), "{end:?}");
+    }
+    silent.closed().await;
 }
 
 /// A server that is asked to stop, and still takes connections.
