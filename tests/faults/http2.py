@@ -116,6 +116,7 @@ class Connection:
 
     def write(self, stream, data, end=True, part=LARGEST_FRAME):
         """Sends a body at the pace that the server allows; stops where it has answered."""
+        data = memoryview(data)
         while data and not self.answers[stream].ended:
             allowed = min(self.window, self.windows[stream], part, LARGEST_FRAME)
             if allowed <= 0:
@@ -125,7 +126,7 @@ class Connection:
             self.window -= len(piece)
             self.windows[stream] -= len(piece)
             last = END_STREAM if end and not data else 0
-            self.send(frame(DATA, last, stream, piece))
+            self.send(frame(DATA, last, stream, bytes(piece)))
             if last:
                 return
         if end and not self.answers[stream].ended:

@@ -295,7 +295,7 @@ def test_broken_http2_costs_its_connection_at_most(served, bytes_):
 
 
 def test_damaged_lists_of_models(models, tmp_path, rng):
-    """Most are refused. One that is a list is taken, and the good one after it too."""
+    """Most are refused. One that is a list is taken, and a good one after it too."""
     listed = [(name, models.folder / name) for name in ("pair", "half_plus")]
     right = good.reload(listed)
     # UNKNOWN tells which models did not become available.
@@ -305,9 +305,11 @@ def test_damaged_lists_of_models(models, tmp_path, rng):
             bad = mutate.grpc_message(rng, right)
             answer = client.call(good.RELOAD, message(bad), [("grpc-timeout", "500m")])
             assert_clients_fault(answer, f"{at} {bad.hex()}", FAULTS | unavailable)
-        answer = client.call(good.RELOAD, message(right), [("grpc-timeout", "60S")])
+        after = good.reload([("after", models.folder / "pair")])
+        answer = client.call(good.RELOAD, message(after), [("grpc-timeout", "60S")])
         assert answer.grpc == OK, answer
-        client.assert_well()
+        answer = client.call(good.PREDICT, message(good.predict("after", good.PAIR)))
+        assert answer.grpc == OK, answer
 
 
 @pytest.mark.parametrize("name", ["zero\0", "../up", "a/b", "line\nline", "\u202eright", "x" * 10_000])
