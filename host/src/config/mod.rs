@@ -116,11 +116,18 @@ impl Config {
             limits: Limits {
                 drain_delay: args.drain_delay_seconds,
                 drain_grace: args.drain_grace_seconds,
-                request_bytes: usize::try_from(args.max_request_bytes)?,
-                ..Limits::default()
+                ..limits_for(usize::try_from(args.max_request_bytes)?)
             },
         })
     }
+}
+
+/// The limits where a request may have so many bytes: a connection may hold some of them.
+fn limits_for(request_bytes: usize) -> Limits {
+    const AT_LEAST: usize = 4;
+    let limits = Limits::default();
+    let connection_bytes = limits.connection_bytes.max(request_bytes.saturating_mul(AT_LEAST));
+    Limits { request_bytes, connection_bytes, ..limits }
 }
 
 /// What to log, where `level` is what the user asked for.
@@ -251,6 +258,12 @@ mod tests {
             assert!(format!("{error:#}").contains("server_cert is not set"), "{error:#}");
         }
         assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
+    }
+
+    #[test]
+    fn a_connection_may_hold_requests_of_the_largest_size() {
+        assert_eq!(limits_for(64 << 20), Limits::default());
+        assert_eq!(limits_for(2 << 30).connection_bytes, 8 << 30);
     }
 
     #[test]
