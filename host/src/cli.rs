@@ -13,7 +13,10 @@ use crate::model::ModelCommand;
 /// Serving API.
 #[derive(Debug, Parser)]
 #[command(name = "ingle", version, args_conflicts_with_subcommands = true)]
+// As in TensorFlow Serving the last one counts: images put their own flags first.
+#[command(args_override_self = true)]
 #[command(after_help = "Example: ingle serve --repository models/ --device auto")]
+#[command(after_long_help = crate::tfs::help())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -24,6 +27,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve models until SIGTERM (the default).
+    #[command(args_override_self = true, after_long_help = crate::tfs::help())]
     Serve(Box<ServeArgs>),
     /// Works on an ONNX file, without a server.
     #[command(subcommand)]
@@ -45,8 +49,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) plugin_repository: Option<PathBuf>,
 
-    /// TensorFlow Serving's model configuration, a text protobuf of ModelServerConfig.
-    #[arg(long, value_name = "FILE")]
+    /// TensorFlow Serving's model configuration, a text protobuf of ModelServerConfig;
+    /// --model_name and --model_base_path are then ignored.
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
     pub(crate) model_config_file: Option<PathBuf>,
 
     /// Seconds between two looks at --model_config_file, whose models and labels are taken
@@ -58,8 +63,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) model_name: String,
 
-    /// Folder of a single model's versions.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a single model's versions [default: MODEL_BASE_PATH/MODEL_NAME, where the
+    /// environment has one of them, which are /models and model else].
+    #[arg(long, value_name = "DIR", value_parser = path_or_none())]
     pub(crate) model_base_path: Option<PathBuf>,
 
     /// Socket in the file system on which gRPC is answered too.
@@ -74,6 +80,18 @@ pub(crate) struct ServeArgs {
     /// Encrypt REST: a file like that of --ssl_config_file, or the same.
     #[arg(long, value_name = "FILE", value_parser = path_or_none())]
     pub(crate) rest_api_ssl_config_file: Option<PathBuf>,
+
+    /// Google's ALTS, which this server does not have: anything but false is refused.
+    #[arg(
+        long,
+        hide = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub(crate) use_alts_credentials: bool,
 
     /// gRPC port; 0 = off.
     #[arg(long, value_name = "PORT", default_value_t = 8500)]
@@ -169,65 +187,14 @@ fn duration(seconds: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Flags of TensorFlow Serving that existing command lines carry and that steer
-/// parts which this server does not have.
-const TFS_ONLY: &[&str] = &[
-    "allow_version_labels_for_unavailable_models",
-    // Health is answered without it.
-    "enable_grpc_healthcheck_service",
-    "enable_model_warmup",
-    "enable_profiler",
-    "flush_filesystem_caches",
-    "grpc_channel_arguments",
-    "grpc_max_threads",
-    "max_num_load_retries",
-    "load_retry_interval_micros",
-    "mixed_precision",
-    "num_load_threads",
-    "num_unload_threads",
-    "num_tflite_interpreters_per_pool",
-    "num_tflite_pools",
-    "per_process_gpu_memory_fraction",
-    "platform_config_file",
-    "prefer_tflite_model",
-    "remove_unused_fields_from_bundle_metagraph",
-    "rest_api_num_threads",
-    "saved_model_tags",
-    "skip_initialize_tpu",
-    "tensorflow_inter_op_parallelism",
-    "tensorflow_intra_op_parallelism",
-    "tensorflow_session_config_file",
-    "tensorflow_session_parallelism",
-    "thread_pool_factory_config_file",
-    "use_alts_credentials",
-    "xla_cpu_compilation_enabled",
-    "xla_gpu_compilation_enabled",
-];
-
-/// A command line without the flags that are TensorFlow's alone.
-pub(crate) struct Arguments {
-    pub(crate) kept: Vec<String>,
-    pub(crate) ignored: Vec<String>,
-}
-
-/// TensorFlow Serving understands `--name=value` alone, so a flag that is left out
-/// never takes the next argument with it.
-pub(crate) fn tfs_arguments(arguments: Vec<String>) -> Arguments {
-    let tfs_only = |argument: &String| {
-        let name = argument.strip_prefix("--").unwrap_or_default();
-        TFS_ONLY.contains(&name.split('=').next().unwrap_or_default())
-    };
-    let (ignored, kept) = arguments.into_iter().partition(tfs_only);
-    Arguments { kept, ignored }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tfs;
 
     fn parse(line: &str) -> Cli {
-        let arguments = tfs_arguments(line.split(' ').map(str::to_owned).collect());
-        Cli::try_parse_from(arguments.kept).unwrap()
+        let arguments = line.split(' ').filter(|a| !tfs::is_ignored(a));
+        Cli::try_parse_from(arguments).unwrap()
     }
 
     #[test]
@@ -297,6 +264,14 @@ mod tests {
         let (args, limits) = (parse("ingle --port=1").serve, ingle_types::Limits::default());
         assert_eq!(args.drain_delay_seconds, limits.drain_delay);
         assert_eq!(args.drain_grace_seconds, limits.drain_grace);
+    }
+
+    #[test]
+    fn the_last_of_equal_flags_counts() {
+        let cli = parse("ingle --port=1 --model_name=a --port=2 --model_name=b");
+        assert_eq!((cli.serve.port, cli.serve.model_name.as_str()), (2, "b"));
+        let cli = parse("ingle serve --port=1 --port=2");
+        assert!(matches!(cli.command, Some(Command::Serve(args)) if args.port == 2));
     }
 
     #[test]

@@ -81,13 +81,21 @@ impl Sockets {
             None => None,
             Some(socket) => {
                 let listener = socket.listen(ACCEPT_QUEUE)?;
-                let address = listener.local_addr()?;
+                let address = exported(listener.local_addr()?);
                 tracing::info!("Exporting HTTP/REST API at:{address} ...");
                 Some(Listener::from(listener).with_tls(self.rest_tls))
             }
         };
         Ok(Listeners { grpc, rest, file })
     }
+}
+
+/// As TensorFlow Serving writes an address that stands for all.
+fn exported(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("localhost:{}", address.port());
+    }
+    address.to_string()
 }
 
 fn bind_port(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpSocket>> {

@@ -8,14 +8,20 @@ mod model;
 mod reload;
 mod running;
 mod signals;
+mod tfs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::runtime;
 
-use crate::cli::{Cli, Command, tfs_arguments};
-use crate::config::Config;
+use crate::cli::Command;
+use crate::config::{Config, ImageModel};
+use crate::tfs::CommandLine;
+
+/// A request's memory is taken on one thread and given back on another, where the C
+/// library's allocator makes threads wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The arguments cannot be used (sysexits.h EX_USAGE).
 const EXIT_USAGE: u8 = 64;
@@ -26,12 +32,20 @@ const EXIT_UNAVAILABLE: u8 = 69;
 const EXIT_CUT_OFF: u8 = 75;
 
 fn main() -> ExitCode {
-    let arguments = tfs_arguments(std::env::args().collect());
-    let cli = Cli::try_parse_from(&arguments.kept).unwrap_or_else(|e| exit_by_clap(&e));
-    let args = match cli.command {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(e) => return fail(EXIT_USAGE, &e),
+    };
+    if CommandLine::is_version_request(&arguments) {
+        println!("{}", tfs::version());
+        return ExitCode::SUCCESS;
+    }
+    let image = ImageModel::from_environment().unwrap_or_default();
+    let line = CommandLine::read(arguments, &image).unwrap_or_else(|e| exit_by_clap(&e));
+    let args = match line.cli.command {
         Some(Command::Model(command)) => return model::main(command),
         Some(Command::Serve(args)) => *args,
-        None => cli.serve,
+        None => line.cli.serve,
     };
     let config = match Config::new(args) {
         Ok(config) => config,
@@ -40,8 +54,11 @@ fn main() -> ExitCode {
     if let Err(e) = ingle_telemetry::init_logs(&config.log_level, config.log_format) {
         return fail(EXIT_USAGE, &anyhow::anyhow!("--log_level: {e}"));
     }
-    for flag in arguments.ignored {
+    for flag in line.ignored {
         tracing::info!(flag, "accepted, but it has no meaning here");
+    }
+    for argument in line.unknown {
+        tracing::warn!("unknown argument: {argument}");
     }
     if let Some(status) = config::restart_with_larger_stacks(config.device) {
         return status;
@@ -58,6 +75,13 @@ fn main() -> ExitCode {
         Ok(app::Drain::CutOff) => ExitCode::from(EXIT_CUT_OFF),
         Err(e) => fail(EXIT_UNAVAILABLE, &e),
     }
+}
+
+fn arguments() -> anyhow::Result<Vec<String>> {
+    let text = |argument: std::ffi::OsString| {
+        argument.into_string().map_err(|wrong| anyhow::anyhow!("{wrong:?} is not UTF-8"))
+    };
+    std::env::args_os().map(text).collect()
 }
 
 /// `--help` and `--version` are not errors.

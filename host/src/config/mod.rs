@@ -52,6 +52,33 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
 }
 
+/// The model of TensorFlow Serving's image, which the environment names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImageModel {
+    pub(crate) name: String,
+    pub(crate) base_path: PathBuf,
+}
+
+impl Default for ImageModel {
+    fn default() -> Self {
+        Self::of(None, None)
+    }
+}
+
+impl ImageModel {
+    /// By `MODEL_NAME` and `MODEL_BASE_PATH`, where there is one of them.
+    pub(crate) fn from_environment() -> Option<Self> {
+        let (name, folder) = (variable("MODEL_NAME"), variable("MODEL_BASE_PATH"));
+        (name.is_some() || folder.is_some()).then(|| Self::of(name, folder))
+    }
+
+    fn of(name: Option<String>, folder: Option<String>) -> Self {
+        let name = name.unwrap_or_else(|| "model".to_owned());
+        let folder = PathBuf::from(folder.unwrap_or_else(|| "/models".to_owned()));
+        Self { base_path: folder.join(&name), name }
+    }
+}
+
 /// A file that lists models, and is followed.
 #[derive(Clone, Debug)]
 pub(crate) struct FollowedFile {
@@ -66,10 +93,11 @@ impl FollowedFile {
     fn of(args: &ServeArgs) -> anyhow::Result<Option<Self>> {
         let flag = "--model_config_file_poll_wait_seconds";
         let pause = seconds(flag, args.model_config_file_poll_wait_seconds)?;
-        let (Some(pause), Some(file)) = (pause, &args.model_config_file) else { return Ok(None) };
+        let file = given(args.model_config_file.as_deref());
+        let (Some(pause), Some(file)) = (pause, file) else { return Ok(None) };
         // Whoever reads the file next says what is wrong with it.
         let text = config_text(file).unwrap_or_default();
-        Ok(Some(Self { file: file.clone(), text, pause }))
+        Ok(Some(Self { file: file.to_owned(), text, pause }))
     }
 }
 
@@ -77,8 +105,11 @@ impl Config {
     pub(crate) fn new(args: ServeArgs) -> anyhow::Result<Self> {
         let address = |port: u16| (port != 0).then_some(SocketAddr::new(args.bind_address, port));
         let (grpc, rest) = (address(args.port), address(args.rest_api_port));
-        // TensorFlow Serving's way to have none.
-        let grpc_socket = args.grpc_socket_path.clone().filter(|path| !path.as_os_str().is_empty());
+        let grpc_socket = given(args.grpc_socket_path.as_deref()).map(Path::to_owned);
+        ensure!(
+            !args.use_alts_credentials,
+            "--use_alts_credentials: there is no ALTS here; --ssl_config_file encrypts gRPC"
+        );
         ensure!(
             grpc.is_some() || rest.is_some() || grpc_socket.is_some(),
             "both --port and --rest_api_port are off, and there is no --grpc_socket_path"
@@ -108,9 +139,10 @@ impl Config {
             )?,
             device: args.device,
             optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },
-            cache_dir: args
-                .cache_dir
-                .map_or_else(default_cache_dir, |dir| (!dir.as_os_str().is_empty()).then_some(dir)),
+            cache_dir: match &args.cache_dir {
+                Some(dir) => given(Some(dir)).map(Path::to_owned),
+                None => default_cache_dir(),
+            },
             log_level: log_filter(&args.log_level),
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
             limits: Limits {
@@ -137,31 +169,39 @@ pub(crate) fn log_filter(level: &str) -> String {
 
 /// The models, and the folder beside which plugins are looked for.
 fn models(args: &ServeArgs) -> anyhow::Result<(Models, Option<PathBuf>)> {
-    if let Some(file) = &args.model_config_file {
+    if let Some(file) = given(args.model_config_file.as_deref()) {
         let models =
             listed(file).with_context(|| format!("--model_config_file={}", file.display()))?;
         return Ok((Models::Listed(models), None));
     }
-    if let Some(base_path) = args.model_base_path.clone() {
+    if let Some(base_path) = given(args.model_base_path.as_deref()) {
         ensure!(base_path.is_dir(), "--model_base_path={}: no such folder", base_path.display());
-        let name = args.model_name.clone();
-        let model = ModelConfig {
-            name,
-            base_path,
-            policy: VersionPolicy::default(),
-            labels: Default::default(),
-        };
-        return Ok((Models::Listed(vec![model]), None));
+        return Ok((
+            Models::Listed(vec![single(args.model_name.clone(), base_path.to_owned())]),
+            None,
+        ));
     }
-    let repository = match &args.repository {
-        Some(repository) => repository.clone(),
-        None if Path::new("models").is_dir() => "models".into(),
-        None => bail!(
+    let repository = match (&args.repository, ImageModel::from_environment()) {
+        (Some(repository), _) => repository.clone(),
+        (None, Some(ImageModel { name, base_path })) => {
+            ensure!(
+                base_path.is_dir(),
+                "{}, by MODEL_BASE_PATH and MODEL_NAME: no such folder",
+                base_path.display()
+            );
+            return Ok((Models::Listed(vec![single(name, base_path)]), None));
+        }
+        (None, None) if Path::new("models").is_dir() => "models".into(),
+        (None, None) => bail!(
             "nothing to serve: name a folder of models with --repository=DIR, one model with --model_name=NAME --model_base_path=DIR, or TensorFlow Serving's --model_config_file=FILE"
         ),
     };
     ensure!(repository.is_dir(), "--repository={}: no such folder", repository.display());
     Ok((Models::Repository(repository.clone()), Some(repository)))
+}
+
+fn single(name: String, base_path: PathBuf) -> ModelConfig {
+    ModelConfig { name, base_path, policy: VersionPolicy::default(), labels: Default::default() }
 }
 
 fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
@@ -192,10 +232,14 @@ pub(crate) fn model(config: models_config::ModelConfig) -> ModelConfig {
     }
 }
 
-/// What encrypts a listener, if a file says so; an empty name is TensorFlow Serving's
-/// way to say that none does.
+/// An empty path is TensorFlow Serving's way to say that there is none.
+fn given(path: Option<&Path>) -> Option<&Path> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// What encrypts a listener, if a file says so.
 fn tls(flag: &str, file: Option<&Path>) -> anyhow::Result<Option<Tls>> {
-    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(None) };
+    let Some(file) = given(file) else { return Ok(None) };
     let tls = || Ok::<_, anyhow::Error>(Tls::new(&ssl_config::parse(&config_text(file)?)?)?);
     tls().map(Some).with_context(|| format!("{flag}={}", file.display()))
 }
@@ -248,6 +292,7 @@ mod tests {
         let refused = |flags: &[&str]| config(flags).unwrap_err().to_string();
         assert!(refused(&[&base, "--port=0", "--rest_api_port=0"]).contains("both --port"));
         assert!(refused(&[&base, "--port=9", "--rest_api_port=9"]).contains("are the same"));
+        assert!(refused(&[&base, "--use_alts_credentials"]).contains("ALTS"));
         assert!(refused(&["--repository=/nowhere"]).contains("--repository=/nowhere"));
         assert!(refused(&[&base, "--plugin_repository=/no"]).contains("--plugin_repository"));
         let ssl = root.path().join("ssl");
@@ -264,6 +309,25 @@ mod tests {
     fn a_connection_may_hold_requests_of_the_largest_size() {
         assert_eq!(limits_for(64 << 20), Limits::default());
         assert_eq!(limits_for(2 << 30).connection_bytes, 8 << 30);
+    }
+
+    #[test]
+    fn an_empty_path_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let config = config(&["--model_config_file=", &base, "--cache_dir="]).unwrap();
+        assert!(matches!(config.models, Models::Listed(models) if models.len() == 1));
+        assert_eq!((config.cache_dir, config.followed.is_none()), (None, true));
+    }
+
+    #[test]
+    fn the_image_has_a_model_where_its_environment_says_nothing() {
+        let of = |name: Option<&str>, folder: Option<&str>| {
+            ImageModel::of(name.map(str::to_owned), folder.map(str::to_owned)).base_path
+        };
+        assert_eq!(of(None, None), Path::new("/models/model"));
+        assert_eq!(of(Some("m"), None), Path::new("/models/m"));
+        assert_eq!(of(Some("m"), Some("/srv")), Path::new("/srv/m"));
     }
 
     #[test]

@@ -47,6 +47,8 @@ type Job = Box<dyn FnOnce() + Send>;
 
 struct Queue {
     waiting: VecDeque<Job>,
+    /// Threads that wait for a job.
+    idle: usize,
     closed: bool,
 }
 
@@ -71,7 +73,13 @@ impl Shared {
             return Err(QueueError::Full { length: self.length });
         }
         queue.waiting.push_back(job);
-        self.arrived.notify_one();
+        // To wake somebody is a system call: not for nobody, and not while the one who
+        // wakes would find the queue locked.
+        let somebody = queue.idle > 0;
+        drop(queue);
+        if somebody {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
@@ -84,7 +92,9 @@ impl Shared {
             if queue.closed {
                 return None;
             }
+            queue.idle += 1;
             queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }
@@ -101,7 +111,7 @@ impl Workers {
     /// Where a thread cannot be started.
     pub fn start(config: &WorkersConfig) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), closed: false }),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), idle: 0, closed: false }),
             arrived: Condvar::new(),
             length: config.queue_length,
         });

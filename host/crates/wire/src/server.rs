@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ingle_telemetry::Metrics;
 use ingle_types::{BoxFuture, Limits, Serve, ServeError};
 use tokio::io::AsyncReadExt as _;
@@ -32,6 +32,7 @@ mod listener;
 mod rewound;
 mod stall;
 mod stop;
+mod streams;
 mod tls;
 
 pub use listener::Listener;
@@ -46,6 +47,7 @@ use listener::{Socket, Stream};
 use rewound::Rewound;
 use stall::StallTimeout;
 use stop::Requests;
+use streams::{Accepted, Streams};
 
 /// What TLS clients ask for by ALPN.
 const HTTP_2: &[u8] = b"h2";
@@ -356,7 +358,8 @@ async fn speak_grpc(wire: Wire, stream: Stream, stop: Stop, answers: Answers) {
         }
     });
     let resets = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let accepted = Accepted::default();
+    let connection = http2::Builder::new(accepted.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.header_read_timeout)
         .keep_alive_timeout(limits.header_read_timeout)
@@ -367,12 +370,19 @@ async fn speak_grpc(wire: Wire, stream: Stream, stop: Stop, answers: Answers) {
             TokioIo::new(StallTimeout::new(stream, limits.default_deadline)),
             service,
         );
-    let mut connection = pin!(connection);
-    if let Some(ended) = until_closing(connection.as_mut(), &stop).await {
-        return log_end(ended);
+    let connection = async {
+        let mut connection = pin!(connection);
+        if let Some(ended) = until_closing(connection.as_mut(), &stop).await {
+            return ended;
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
+    tokio::select! {
+        biased;
+        ended = connection => log_end(ended),
+        () = Streams::of(accepted) => {}
     }
-    connection.as_mut().graceful_shutdown();
-    log_end(connection.await);
 }
 
 /// How the connection ended, if it did before connections are to close.

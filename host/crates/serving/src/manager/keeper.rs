@@ -203,7 +203,8 @@ impl Keeper {
                 self.versions.apply(version, Event::Loaded(Arc::new(loaded)));
                 self.publish();
                 let elapsed_ms = started.elapsed().as_millis();
-                tracing::info!(model = %self.name, version, elapsed_ms, weights_bytes, ?plugins, "version available");
+                // The words that scripts wait for.
+                tracing::info!(model = %self.name, version, elapsed_ms, weights_bytes, ?plugins, "Successfully loaded servable version {{name: {} version: {version}}}", self.name);
                 if !note.is_empty() {
                     tracing::warn!(model = %self.name, version, note, "plugin versions were refused");
                 }
