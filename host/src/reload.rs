@@ -39,6 +39,7 @@ impl Reload for ClientReload {
 fn code(error: &ReloadError) -> Code {
     match error {
         ReloadError::Unavailable { .. } => Code::Unknown,
+        ReloadError::Platform { .. } => Code::InvalidArgument,
         ReloadError::Late { .. } => Code::DeadlineExceeded,
         ReloadError::Stopping => Code::Unavailable,
     }
@@ -73,15 +74,21 @@ pub(crate) async fn follow(followed: FollowedFile, list: ModelList, wait: Durati
             Ok(Some(models)) => {
                 tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
                 let models = models.into_iter().map(config::model).collect();
-                if let Err(error) = list.replace(models, wait).await {
-                    tracing::error!(file = %file.display(), %error, "not all models are served");
+                match list.replace(models, wait).await {
+                    Ok(()) => {}
+                    Err(error @ ReloadError::Platform { .. }) => refused(&file, &error),
+                    Err(error) => {
+                        tracing::error!(file = %file.display(), %error, "not all models are served");
+                    }
                 }
             }
-            Err(error) => {
-                tracing::error!(file = %file.display(), %error, "the list of models stays as it was");
-            }
+            Err(error) => refused(&file, &error),
         }
     }
+}
+
+fn refused(file: &Path, error: &dyn std::fmt::Display) {
+    tracing::error!(file = %file.display(), %error, "the list of models stays as it was");
 }
 
 /// On a thread that may wait: the file may lie far away.

@@ -22,6 +22,9 @@ use crate::cli::ServeArgs;
 /// A file larger than this is not a configuration.
 const CONFIG_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What TensorFlow Serving takes the model of `--model_base_path` for.
+const DEFAULT_PLATFORM: &str = "tensorflow";
+
 /// Libraries that say at `info` what is meant for their own authors. What the user asks
 /// for comes after, and wins where it names them.
 const QUIET: &str = "cubecl_runtime=warn,cubecl_wgpu=warn,naga=warn,wgpu_core=warn,wgpu_hal=warn";
@@ -201,7 +204,8 @@ fn models(args: &ServeArgs) -> anyhow::Result<(Models, Option<PathBuf>)> {
 }
 
 fn single(name: String, base_path: PathBuf) -> ModelConfig {
-    ModelConfig { name, base_path, policy: VersionPolicy::default(), labels: Default::default() }
+    let platform = DEFAULT_PLATFORM.to_owned();
+    ModelConfig { platform, ..ModelConfig::new(name, base_path) }
 }
 
 fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {
@@ -220,7 +224,9 @@ pub(crate) fn config_text(file: &Path) -> anyhow::Result<String> {
 pub(crate) fn model(config: models_config::ModelConfig) -> ModelConfig {
     ModelConfig {
         name: config.name,
-        base_path: config.base_path.into(),
+        // The one kind of URI that is a folder.
+        base_path: config.base_path.strip_prefix("file://").unwrap_or(&config.base_path).into(),
+        platform: config.platform,
         policy: match config.policy {
             models_config::VersionPolicy::Latest(count) => VersionPolicy::Latest(count as usize),
             models_config::VersionPolicy::All => VersionPolicy::All,

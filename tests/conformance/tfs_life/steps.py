@@ -107,8 +107,8 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def do_model(self, name, version, kind="plain", *, file="model.onnx"):
-        path = self.path(f"{name}/{file}")
+    def do_model(self, name, version, kind="plain"):
+        path = self.path(f"{name}/model.onnx")
         path.write_bytes(life_models.KINDS[kind](int(version)))
 
     def do_broken(self, name):

@@ -11,6 +11,8 @@ use crate::ForeignModel;
 pub enum BundleError {
     #[error("cannot open the directory")]
     OpenDirectory { source: io::Error },
+    #[error("a URI of a remote store: it has to be mounted, or copied, to a folder")]
+    RemoteStore,
     #[error("version {version} is gone")]
     VersionGone { version: Version },
     #[error("{file}: not found in the version directory")]
@@ -50,7 +52,7 @@ impl BundleError {
                 Code::ResourceExhausted
             }
             Self::Read { .. } => Code::Unavailable,
-            Self::Foreign(_) => Code::Unimplemented,
+            Self::Foreign(_) | Self::RemoteStore => Code::Unimplemented,
             Self::Open { .. }
             | Self::NotAFile { .. }
             | Self::Manifest { .. }

@@ -22,11 +22,13 @@ pub struct FoundVersion {
     directory: String,
     /// Changes whenever a file in the directory is added, removed, replaced or written.
     pub fingerprint: u64,
+    /// Other directories whose names mean the same number; they are not looked into.
+    pub shadowed: Vec<String>,
 }
 
 impl FoundVersion {
     pub fn new(directory: impl Into<String>, fingerprint: u64) -> Self {
-        Self { directory: directory.into(), fingerprint }
+        Self { directory: directory.into(), fingerprint, shadowed: Vec::new() }
     }
 }
 
@@ -56,6 +58,9 @@ impl ModelSource {
     /// # Errors
     /// Where the base path cannot be listed.
     pub fn list(&self) -> Result<BTreeMap<Version, FoundVersion>, BundleError> {
+        if self.base_path.to_str().is_some_and(|path| path.contains("://")) {
+            return Err(BundleError::RemoteStore);
+        }
         list_versions(&directory::open_ambient(&self.base_path)?)
     }
 
@@ -146,15 +151,19 @@ fn list_versions(base: &Dir) -> Result<BTreeMap<Version, FoundVersion>, BundleEr
     let entries = base.entries().map_err(|source| BundleError::OpenDirectory { source })?;
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    // Of `1` and `01` the same one has to win at every scan.
-    names.sort_unstable();
-    let mut versions = BTreeMap::new();
+    // Of `1` and `01` the same one has to win at every scan: the plain number.
+    names.sort_unstable_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    let mut versions: BTreeMap<Version, FoundVersion> = BTreeMap::new();
     for name in names {
         let Some(version) = version_number(&name) else { continue };
         // One that vanishes during the scan is not there.
         let Ok(dir) = base.open_dir(&name) else { continue };
+        if let Some(found) = versions.get_mut(&version) {
+            found.shadowed.push(name);
+            continue;
+        }
         let fingerprint = fingerprint(&dir);
-        versions.entry(version).or_insert(FoundVersion::new(name, fingerprint));
+        versions.insert(version, FoundVersion::new(name, fingerprint));
     }
     Ok(versions)
 }
@@ -221,6 +230,28 @@ mod tests {
         write(root.path(), "5", "a file is no version");
         let found = ModelSource::new(root.path()).list().unwrap();
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 7]);
+    }
+
+    #[test]
+    fn of_several_names_of_a_number_the_plain_one_counts() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["1", "01", "001", "02", "002"] {
+            write(root.path(), &format!("{name}/model.onnx"), name);
+        }
+        let source = ModelSource::new(root.path());
+        let found = source.list().unwrap();
+        let read = |version| source.read(version, &found[&version], &Limits::default()).unwrap();
+        assert_eq!((&read(1).model[..], &read(2).model[..]), (&b"1"[..], &b"02"[..]));
+        assert_eq!(
+            (&found[&1].shadowed[..], &found[&2].shadowed[..]),
+            (&["01".to_owned(), "001".into()][..], &["002".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn a_uri_of_a_remote_store_is_refused_as_that() {
+        let refused = ModelSource::new("gs://bucket/model").list().unwrap_err();
+        assert!(matches!(refused, BundleError::RemoteStore), "{refused}");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     missing_is_gone: bool,
     /// The last listing failed; said once.
     unlisted: bool,
+    /// What is odd about the last listing; said once.
+    remarks: BTreeSet<String>,
     /// The base path went away, and with it the model.
     removed: bool,
     /// The model is listed no more: nothing of it is loaded.
@@ -65,6 +67,7 @@ impl Keeper {
             events,
             missing_is_gone,
             unlisted: false,
+            remarks: BTreeSet::new(),
             removed: false,
             retired: false,
         }
@@ -151,7 +154,11 @@ impl Keeper {
                     );
                 }
                 self.unlisted = false;
-                self.versions.observe(listing, at_once);
+                let shadowed = shadowed(&listing);
+                if self.versions.observe(listing, at_once) {
+                    self.publish();
+                }
+                self.remark(shadowed);
                 self.set_removed(false);
             }
             Err(error) => {
@@ -170,6 +177,18 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Says what is odd about a listing, once for as long as it is so.
+    fn remark(&mut self, shadowed: BTreeSet<String>) {
+        let missing = self.versions.missing().into_iter();
+        let missing = missing.map(|v| format!("version {v} is asked for and not there"));
+        let remarks: BTreeSet<String> = missing.chain(shadowed).collect();
+        for remark in remarks.difference(&self.remarks) {
+            let base_path = self.source.base_path().display();
+            tracing::warn!(model = %self.name, %base_path, "{remark}");
+        }
+        self.remarks = remarks;
     }
 
     fn set_removed(&mut self, removed: bool) {
@@ -335,6 +354,17 @@ impl Keeper {
         let removed = self.removed || self.retired;
         self.shared.board.publish(&self.name, ModelBoard { available, labels, status, removed });
     }
+}
+
+/// Versions that several folders are named for.
+fn shadowed(listing: &BTreeMap<Version, FoundVersion>) -> BTreeSet<String> {
+    let several = listing.iter().filter(|(_, found)| !found.shadowed.is_empty());
+    several
+        .map(|(version, found)| {
+            let others = found.shadowed.join(", ");
+            format!("version {version} is named by several folders; not looked into: {others}")
+        })
+        .collect()
 }
 
 /// An error with its causes, for the log.

@@ -37,8 +37,18 @@ pub struct ModelConfig {
     pub name: String,
     /// The folder whose numeric sub-folders are versions.
     pub base_path: PathBuf,
+    /// As its author calls it. A reload may not change it.
+    pub platform: String,
     pub policy: VersionPolicy,
     pub labels: BTreeMap<String, Version>,
+}
+
+impl ModelConfig {
+    /// Of which only the newest version is served.
+    pub fn new(name: String, base_path: PathBuf) -> Self {
+        let policy = VersionPolicy::default();
+        Self { name, base_path, platform: String::new(), policy, labels: BTreeMap::new() }
+    }
 }
 
 /// Which models to serve.
@@ -223,12 +233,7 @@ impl Roster {
         };
         for (name, base_path) in found {
             if !self.keepers.contains_key(&name) {
-                let policy = VersionPolicy::default();
-                self.keep(
-                    ModelConfig { name, base_path, policy, labels: BTreeMap::new() },
-                    true,
-                    ready,
-                );
+                self.keep(ModelConfig::new(name, base_path), true, ready);
             }
         }
     }

@@ -30,6 +30,10 @@ pub enum ReloadError {
         /// Why, by model.
         failures: BTreeMap<String, String>,
     },
+    #[error(
+        "Illegal to change a model's platform. For model {model} platform was {old} and new platform requested is {new}"
+    )]
+    Platform { model: String, old: String, new: String },
     #[error("models are still loading {waited:?} after the reload; they go on loading")]
     Late { waited: Duration },
     #[error("the server is stopping")]
@@ -39,6 +43,18 @@ pub enum ReloadError {
 fn listed(failures: &BTreeMap<String, String>) -> String {
     let each = failures.iter().map(|(name, why)| format!("{{name: {name} due to error: {why}}}"));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// What a model is called stays, for as long as it is listed.
+fn same_platforms(before: &[ModelConfig], models: &[ModelConfig]) -> Result<(), ReloadError> {
+    for model in models {
+        let old = before.iter().find(|old| old.name == model.name);
+        if let Some(old) = old.filter(|old| old.platform != model.platform) {
+            let (old, new) = (old.platform.clone(), model.platform.clone());
+            return Err(ReloadError::Platform { model: model.name.clone(), old, new });
+        }
+    }
+    Ok(())
 }
 
 impl ModelList {
@@ -54,13 +70,15 @@ impl ModelList {
     /// Models fail alone: what can be served is.
     ///
     /// # Errors
-    /// Names the models of which no version can answer; [`ReloadError::Late`] after `wait`.
+    /// Names the models of which no version can answer; [`ReloadError::Late`] after `wait`;
+    /// [`ReloadError::Platform`], and nothing changes.
     pub async fn replace(
         &self,
         models: Vec<ModelConfig>,
         wait: Duration,
     ) -> Result<(), ReloadError> {
         let mut listed = self.listed.lock().await;
+        same_platforms(&listed, &models)?;
         let before = std::mem::replace(&mut *listed, models.clone());
         self.send(models, &before, wait).await
     }
@@ -76,6 +94,7 @@ impl ModelList {
         wait: Duration,
     ) -> Result<(), ReloadError> {
         let mut listed = self.listed.lock().await;
+        same_platforms(&listed, &models)?;
         let answer = self.send(models.clone(), &listed, wait).await;
         match &answer {
             Err(ReloadError::Unavailable { .. }) => {

@@ -97,8 +97,12 @@ impl<T> Versions<T> {
     }
 
     /// Takes in a listing. A new or changed version counts once it has been still for
-    /// two listings, unless `at_once`.
-    pub(crate) fn observe(&mut self, listing: BTreeMap<Version, FoundVersion>, at_once: bool) {
+    /// two listings, unless `at_once`. Returns whether rows of the status went away.
+    pub(crate) fn observe(
+        &mut self,
+        listing: BTreeMap<Version, FoundVersion>,
+        at_once: bool,
+    ) -> bool {
         let mut settled = BTreeMap::new();
         for (version, found) in &listing {
             let still = at_once || self.listed.get(version) == Some(found);
@@ -109,17 +113,34 @@ impl<T> Versions<T> {
         }
         self.settled = settled;
         self.listed = listing;
-        self.prune();
+        self.prune()
     }
 
-    fn prune(&mut self) {
+    fn prune(&mut self) -> bool {
         let gone = |(version, entry): &(&Version, &Entry<T>)| {
             entry.state == VersionState::End && !self.settled.contains_key(version)
         };
         let ended: Vec<_> =
             self.entries.iter().filter(gone).map(|(v, _)| *v).rev().skip(ENDED_KEPT).collect();
-        for version in ended {
-            self.entries.remove(&version);
+        for version in &ended {
+            self.entries.remove(version);
+        }
+        !ended.is_empty()
+    }
+
+    /// Versions that the policy names and that are not there.
+    pub(crate) fn missing(&self) -> Vec<Version> {
+        let VersionPolicy::Specific(wanted) = &self.policy else { return Vec::new() };
+        wanted.iter().filter(|version| !self.listed.contains_key(version)).copied().collect()
+    }
+
+    /// Whether the policy asks for any of the versions that are there, be they broken.
+    fn asks_for_any(&self) -> bool {
+        match &self.policy {
+            VersionPolicy::Latest(_) | VersionPolicy::All => !self.settled.is_empty(),
+            VersionPolicy::Specific(wanted) => {
+                self.settled.keys().any(|version| wanted.contains(version))
+            }
         }
     }
 
@@ -143,11 +164,11 @@ impl<T> Versions<T> {
     }
 
     /// The next step towards what is aspired; unloads come before loads. What serves
-    /// goes only once something else can answer, or nothing is left to serve.
+    /// goes only once something else can answer, or nothing that is there is asked for.
     pub(crate) fn next_action(&self) -> Option<Action> {
         let aspired = self.aspired();
         let available = |v: &Version| self.state(*v) == Some(VersionState::Available);
-        if self.settled.is_empty() || aspired.iter().any(available) {
+        if !self.asks_for_any() || aspired.iter().any(available) {
             let unwanted = |v: &&Version| available(v) && !aspired.contains(v);
             if let Some(version) = self.entries.keys().find(unwanted) {
                 return Some(Action::Unload(*version));
@@ -338,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn what_serves_goes_where_nothing_that_is_there_is_asked_for() {
+        let mut v = Versions::new(VersionPolicy::Specific([1, 5].into()));
+        v.observe(listing(&[1, 2]), true);
+        settle(&mut v, &[]);
+        assert_eq!((serving(&v), v.missing()), (vec![1], vec![5]));
+        v.observe(listing(&[2]), true);
+        settle(&mut v, &[]);
+        assert_eq!(serving(&v), [] as [Version; 0]);
+        v.observe(listing(&[1, 2]), true);
+        settle(&mut v, &[]);
+        // One that is there and broken is asked for still.
+        v.set_policy(VersionPolicy::Specific([2].into()));
+        settle(&mut v, &[2]);
+        assert_eq!(serving(&v), [1]);
+    }
+
+    #[test]
     fn a_version_counts_once_it_is_still() {
         let mut v = versions(&[1]);
         settle(&mut v, &[]);
@@ -397,7 +435,8 @@ mod tests {
             v.observe(listing(&[version]), true);
             settle(&mut v, &[]);
         }
-        v.observe(listing(&[99]), true);
+        assert!(v.observe(listing(&[99]), true));
+        assert!(!v.observe(listing(&[99]), true));
         assert_eq!(v.status(|()| String::new()).len(), ENDED_KEPT + 1);
     }
 }
