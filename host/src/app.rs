@@ -94,6 +94,8 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
     let config = ManagerConfig {
         models: config.models,
         poll_interval: config.poll_interval,
+        loads_at_once: config.loads_at_once,
+        retry: config.retry,
         engine,
         plugins: PluginRepository::new(source, host, limits.clone()),
         executors: Arc::new(executors),

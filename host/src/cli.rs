@@ -154,6 +154,24 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) file_system_poll_wait_seconds: f64,
 
+    /// How often a version that failed to load is tried again while its files are the same;
+    /// without the flag 5 times, and only where the next attempt may end otherwise.
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub(crate) max_num_load_retries: Option<i32>,
+
+    /// Microseconds between two attempts to load a version; less than 0 = none.
+    #[arg(
+        long,
+        value_name = "MICROSECONDS",
+        default_value_t = 60_000_000,
+        allow_negative_numbers = true
+    )]
+    pub(crate) load_retry_interval_micros: i64,
+
+    /// Versions that load at one moment, those of all models together; 0 = one of each model.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) num_load_threads: i32,
+
     /// Where models run: auto, cpu, cuda[:N] or vulkan[:N].
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,

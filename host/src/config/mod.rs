@@ -5,12 +5,13 @@ mod stacks;
 
 use std::env;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ingle_engine::{DeviceChoice, Optimize};
-use ingle_serving::{ModelConfig, Models, VersionPolicy};
+use ingle_serving::{ModelConfig, Models, RetryPolicy, VersionPolicy};
 use ingle_telemetry::LogFormat;
 use ingle_types::Limits;
 use ingle_wire::{Tls, models_config, ssl_config};
@@ -47,6 +48,9 @@ pub(crate) struct Config {
     /// Whether Predict answers over gRPC with `tensor_content`.
     pub(crate) tensor_content: bool,
     pub(crate) poll_interval: Option<Duration>,
+    pub(crate) retry: RetryPolicy,
+    /// `None` = no bound but one for each model.
+    pub(crate) loads_at_once: Option<NonZeroUsize>,
     pub(crate) device: DeviceChoice,
     pub(crate) optimize: Optimize,
     pub(crate) cache_dir: Option<PathBuf>,
@@ -140,6 +144,8 @@ impl Config {
                 "--file_system_poll_wait_seconds",
                 args.file_system_poll_wait_seconds,
             )?,
+            retry: retry(&args),
+            loads_at_once: usize::try_from(args.num_load_threads).ok().and_then(NonZeroUsize::new),
             device: args.device,
             optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },
             cache_dir: match &args.cache_dir {
@@ -259,6 +265,18 @@ fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<
     Ok(beside.filter(|dir| dir.is_dir()))
 }
 
+/// What TensorFlow Serving's flags say, where there are any.
+fn retry(args: &ServeArgs) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let retries = args.max_num_load_retries.map(|count| u32::try_from(count).unwrap_or(0));
+    let micros = u64::try_from(args.load_retry_interval_micros).unwrap_or(0);
+    RetryPolicy {
+        retries: retries.unwrap_or(default.retries),
+        interval: Duration::from_micros(micros),
+        every_failure: retries.is_some(),
+    }
+}
+
 /// The pause between two looks; zero or less = no second look.
 fn seconds(flag: &str, seconds: f64) -> anyhow::Result<Option<Duration>> {
     if seconds <= 0.0 {
@@ -364,6 +382,32 @@ mod tests {
         assert_eq!(config(&[&repository]).unwrap().plugin_repository, None);
         std::fs::create_dir(root.path().join("plugins")).unwrap();
         assert!(config(&[&repository]).unwrap().plugin_repository.is_some());
+    }
+
+    #[test]
+    fn retries_and_load_threads_are_those_of_the_flags() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let default = config(&[&base]).unwrap();
+        assert_eq!((default.retry, default.loads_at_once), (RetryPolicy::default(), None));
+        let flags = [
+            "--max_num_load_retries=2",
+            "--load_retry_interval_micros=1500",
+            "--num_load_threads=3",
+        ];
+        let set = config(&[&base, flags[0], flags[1], flags[2]]).unwrap();
+        let interval = Duration::from_micros(1500);
+        assert_eq!(set.retry, RetryPolicy { retries: 2, interval, every_failure: true });
+        assert_eq!(set.loads_at_once, NonZeroUsize::new(3));
+        let flags = [
+            "--max_num_load_retries=-1",
+            "--load_retry_interval_micros=-1",
+            "--num_load_threads=-1",
+        ];
+        let none = config(&[&base, flags[0], flags[1], flags[2]]).unwrap();
+        let interval = Duration::ZERO;
+        assert_eq!(none.retry, RetryPolicy { retries: 0, interval, every_failure: true });
+        assert_eq!(none.loads_at_once, None);
     }
 
     #[test]

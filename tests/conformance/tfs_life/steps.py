@@ -1,6 +1,5 @@
 """What the steps of a case do: to files, to the server's process, and over its ports."""
 
-import os
 import shutil
 import signal
 import socket
@@ -123,11 +122,10 @@ class World:
     def do_rename(self, old, new):
         (self.folder / old).rename(self.path(new))
 
-    def do_copy(self, old, new):
-        shutil.copyfile(self.folder / old, self.path(new))
-
-    def do_cut(self, name, size):
-        os.truncate(self.folder / name, int(size))
+    def do_copy(self, old, new, *first):
+        """Copies a file, or with `--first N` only so many bytes of it."""
+        content = (self.folder / old).read_bytes()
+        self.path(new).write_bytes(content[: int(first[1])] if first else content)
 
     def do_remove(self, name):
         path = self.folder / name

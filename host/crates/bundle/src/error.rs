@@ -15,6 +15,13 @@ pub enum BundleError {
     RemoteStore,
     #[error("version {version} is gone")]
     VersionGone { version: Version },
+    /// The version directory is not complete yet, by its [`crate::SUMS_FILE`].
+    #[error("{file} {reason}")]
+    Arriving { file: String, reason: String },
+    #[error("MANIFEST.sha256: line {line} {message}")]
+    Sums { line: usize, message: &'static str },
+    #[error("MANIFEST.sha256: not UTF-8")]
+    SumsNotText,
     #[error("{file}: not found in the version directory")]
     Missing { file: String },
     #[error("{file}: leads outside of the version directory, or cannot be opened")]
@@ -42,6 +49,15 @@ pub enum BundleError {
 }
 
 impl BundleError {
+    /// Whether the next attempt may find it otherwise though no file has changed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Read { .. } => true,
+            Self::OpenDirectory { source } | Self::Open { source, .. } => !is_of_the_files(source),
+            _ => false,
+        }
+    }
+
     pub fn code(&self) -> Code {
         match self {
             Self::OpenDirectory { .. }
@@ -51,13 +67,50 @@ impl BundleError {
             Self::TooLarge { .. } | Self::BundleTooLarge { .. } | Self::TooManyFiles { .. } => {
                 Code::ResourceExhausted
             }
-            Self::Read { .. } => Code::Unavailable,
+            Self::Read { .. } | Self::Arriving { .. } => Code::Unavailable,
             Self::Foreign(_) | Self::RemoteStore => Code::Unimplemented,
             Self::Open { .. }
             | Self::NotAFile { .. }
+            | Self::Sums { .. }
+            | Self::SumsNotText
             | Self::Manifest { .. }
             | Self::ManifestKey { .. }
             | Self::Digest { .. } => Code::InvalidArgument,
         }
+    }
+}
+
+/// Whether an error lies in what is on the disk, and not in the machine of this moment.
+fn is_of_the_files(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
+    let kinds =
+        [InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied];
+    kinds.contains(&error.kind())
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_may_pass_and_what_the_files_say_does_not() {
+        let open = |error: i32| BundleError::Open {
+            file: "f".into(),
+            source: io::Error::from_raw_os_error(error),
+        };
+        // EIO, EMFILE, ESTALE.
+        for passing in [5, 24, 116] {
+            assert!(open(passing).may_pass(), "{passing}");
+        }
+        // ENOENT, EACCES, ENOTDIR, ELOOP.
+        for lasting in [2, 13, 20, 40] {
+            assert!(!open(lasting).may_pass(), "{lasting}");
+        }
+        assert!(!BundleError::Missing { file: "f".into() }.may_pass());
+        let source = io::Error::other("the disk");
+        assert!(BundleError::Read { file: "f".into(), source }.may_pass());
     }
 }

@@ -14,6 +14,7 @@ mod foreign;
 mod manifest;
 mod read;
 mod source;
+mod sums;
 
 pub use directory::Folder;
 pub use error::BundleError;
@@ -21,3 +22,4 @@ pub use foreign::ForeignModel;
 pub use manifest::{MANIFEST_FILE, PluginChoice};
 pub use read::{Bundle, PluginRef, SignatureConfig, StageConfig};
 pub use source::{FoundVersion, ModelSource, PluginSource, list_models};
+pub use sums::SUMS_FILE;

@@ -8,7 +8,8 @@ use ingle_types::{Limits, Version};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{MANIFEST_FILE, Manifest, Stage, StagePlugin};
-use crate::{BundleError, ForeignModel, PluginChoice, directory};
+use crate::source::MAX_FILES;
+use crate::{BundleError, ForeignModel, PluginChoice, SUMS_FILE, directory, sums};
 
 /// A version directory's content, read once and verified.
 #[derive(Debug)]
@@ -56,15 +57,18 @@ impl Bundle {
 
     /// `path` is what messages call the directory.
     pub(crate) fn read(dir: Dir, path: &Path, limits: &Limits) -> Result<Self, BundleError> {
-        let manifest = read_manifest(&dir, limits)?;
         let mut files = Files {
             dir,
-            digests: manifest.digests,
+            digests: BTreeMap::new(),
+            verified: None,
             left: limits.bundle_bytes,
             limit: limits.bundle_bytes,
         };
+        files.verify_sums(limits)?;
+        let manifest = files.manifest(limits)?;
+        files.digests = manifest.digests;
         let model = files.read(&manifest.model_file, limits.bundle_bytes).map_err(|e| match e {
-            BundleError::Missing { .. } => {
+            BundleError::Missing { .. } | BundleError::Arriving { .. } => {
                 let declared = |name: &str| manifest.signatures.contains_key(name);
                 let model_file = &manifest.model_file;
                 ForeignModel::find(&files.dir, path, model_file, declared)
@@ -95,16 +99,14 @@ impl Bundle {
     pub fn read_file(&self, file: &str) -> Result<Bytes, BundleError> {
         self.files.read_bounded(file, self.files.left)
     }
-}
 
-fn read_manifest(dir: &Dir, limits: &Limits) -> Result<Manifest, BundleError> {
-    let content = match directory::read(dir, MANIFEST_FILE, limits.manifest_bytes) {
-        Err(BundleError::Missing { .. }) => return Ok(Manifest::default()),
-        content => content?,
-    };
-    let text = std::str::from_utf8(&content)
-        .map_err(|e| BundleError::Manifest { message: format!("not UTF-8: {e}") })?;
-    Manifest::parse(text)
+    /// Lets go of the files' content, which a loaded program does not need.
+    pub fn release(&mut self) {
+        self.model = Bytes::new();
+        if let Some(verified) = &mut self.files.verified {
+            verified.clear();
+        }
+    }
 }
 
 /// The files beneath a version directory, within one budget.
@@ -112,28 +114,87 @@ fn read_manifest(dir: &Dir, limits: &Limits) -> Result<Manifest, BundleError> {
 struct Files {
     dir: Dir,
     digests: BTreeMap<String, String>,
+    /// Where there is a [`SUMS_FILE`]: what it names, as it was when its digests were
+    /// checked. Nothing else is read then.
+    verified: Option<BTreeMap<String, Bytes>>,
     left: u64,
     limit: u64,
 }
 
 impl Files {
+    /// Reads all that a [`SUMS_FILE`] names, where there is one.
+    fn verify_sums(&mut self, limits: &Limits) -> Result<(), BundleError> {
+        let content = match directory::read(&self.dir, SUMS_FILE, limits.manifest_bytes) {
+            Err(BundleError::Missing { .. }) => return Ok(()),
+            content => content?,
+        };
+        let text = std::str::from_utf8(&content).map_err(|_| BundleError::SumsNotText)?;
+        let sums = sums::parse(text)?;
+        if sums.len() > MAX_FILES {
+            return Err(BundleError::TooManyFiles { limit: MAX_FILES });
+        }
+        let arriving = |file: &str, reason: String| {
+            Err(BundleError::Arriving { file: file.to_owned(), reason })
+        };
+        // Asking for each is cheap, so that a directory in the making is seldom read.
+        if let Some(file) = sums.keys().find(|file| !self.dir.exists(file)) {
+            return arriving(file, format!("is named in {SUMS_FILE} and not there"));
+        }
+        let mut verified = BTreeMap::new();
+        for (file, expected) in sums {
+            let content = self.read(&file, self.left)?;
+            let given = sha256(&content);
+            if given != expected {
+                let reason = format!("has the sha256 {given}, and {SUMS_FILE} says {expected}");
+                return arriving(&file, reason);
+            }
+            verified.insert(file, content);
+        }
+        self.verified = Some(verified);
+        Ok(())
+    }
+
+    fn manifest(&self, limits: &Limits) -> Result<Manifest, BundleError> {
+        if self.verified.is_some() && !self.dir.exists(MANIFEST_FILE) {
+            return Ok(Manifest::default());
+        }
+        let content = match self.read_bounded(MANIFEST_FILE, limits.manifest_bytes) {
+            Err(BundleError::Missing { .. }) => return Ok(Manifest::default()),
+            content => content?,
+        };
+        let text = std::str::from_utf8(&content)
+            .map_err(|e| BundleError::Manifest { message: format!("not UTF-8: {e}") })?;
+        Manifest::parse(text)
+    }
+
+    /// Reads a file of the bundle; its size goes off the budget, unless it did before.
     fn read(&mut self, file: &str, limit: u64) -> Result<Bytes, BundleError> {
+        if self.verified.is_some() {
+            return self.read_bounded(file, limit);
+        }
         let content = self.read_bounded(file, limit.min(self.left))?;
         self.left -= content.len() as u64;
         Ok(content)
     }
 
     fn read_bounded(&self, file: &str, limit: u64) -> Result<Bytes, BundleError> {
-        let content = directory::read(&self.dir, file, limit).map_err(|e| match e {
-            BundleError::TooLarge { .. } if limit == self.left => {
-                BundleError::BundleTooLarge { limit: self.limit }
-            }
-            e => e,
-        })?;
+        let content = match &self.verified {
+            Some(verified) => taken(verified, file, limit)?,
+            None => self.read_from_disk(file, limit)?,
+        };
         if let Some(expected) = self.digests.get(file) {
             verify(file, &content, expected)?;
         }
         Ok(content)
+    }
+
+    fn read_from_disk(&self, file: &str, limit: u64) -> Result<Bytes, BundleError> {
+        directory::read(&self.dir, file, limit).map_err(|e| match e {
+            BundleError::TooLarge { .. } if limit == self.left => {
+                BundleError::BundleTooLarge { limit: self.limit }
+            }
+            e => e,
+        })
     }
 
     fn stage(&mut self, stage: Stage, limits: &Limits) -> Result<StageConfig, BundleError> {
@@ -163,12 +224,28 @@ impl Files {
     }
 }
 
-fn verify(file: &str, content: &[u8], expected: &str) -> Result<(), BundleError> {
-    let given = Sha256::digest(content).iter().fold(String::new(), |mut hex, byte| {
+/// A file as it was verified.
+fn taken(verified: &BTreeMap<String, Bytes>, file: &str, limit: u64) -> Result<Bytes, BundleError> {
+    let Some(content) = verified.get(file) else {
+        let reason = format!("is needed and not named in {SUMS_FILE}");
+        return Err(BundleError::Arriving { file: file.into(), reason });
+    };
+    if content.len() as u64 > limit {
+        return Err(BundleError::TooLarge { file: file.into(), limit });
+    }
+    Ok(content.clone())
+}
+
+fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().fold(String::new(), |mut hex, byte| {
         // Writing to a `String` does not fail.
         let _ = write!(hex, "{byte:02x}");
         hex
-    });
+    })
+}
+
+fn verify(file: &str, content: &[u8], expected: &str) -> Result<(), BundleError> {
+    let given = sha256(content);
     if given == expected {
         return Ok(());
     }

@@ -19,7 +19,7 @@ mod servable;
 
 pub use board::{Board, Server};
 pub use manager::{
-    Manager, ManagerConfig, ModelConfig, ModelList, Models, ReloadError, VersionPolicy,
+    Manager, ManagerConfig, ModelConfig, ModelList, Models, ReloadError, RetryPolicy, VersionPolicy,
 };
 pub use pipeline::Executors;
 pub use plugin_repository::PluginRepository;

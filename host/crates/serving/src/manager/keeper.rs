@@ -8,11 +8,17 @@ use ingle_telemetry::LoadOutcome;
 use ingle_types::Version;
 
 use crate::board::ModelBoard;
-use crate::manager::load::{Attempt, VersionError, assemble};
+use crate::manager::load::{Attempt, VersionError};
+use crate::manager::loading::Attempts;
 use crate::manager::versions::{Action, Event, Versions};
 use crate::manager::{ModelConfig, ModelEvent, ReadyLatch, Shared};
 use crate::plugin_repository::View;
-use crate::servable::Loaded;
+use crate::servable::{Loaded, LoadedParts};
+
+mod plugins;
+
+/// Longer than any server runs.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
 
 /// Carries out one model's life on a thread of its own.
 pub(crate) struct Keeper {
@@ -27,6 +33,10 @@ pub(crate) struct Keeper {
     arriving: BTreeMap<Version, View>,
     /// Versions that failed for their plugins, and what those had to choose from.
     without_plugins: BTreeMap<Version, View>,
+    /// How often versions failed, by version.
+    attempts: BTreeMap<Version, Attempts>,
+    /// When versions that failed are tried again.
+    due: BTreeMap<Version, Instant>,
     shared: Arc<Shared>,
     events: Sender<ModelEvent>,
     /// Whether a missing base path means that the model was removed.
@@ -44,6 +54,8 @@ pub(crate) struct Keeper {
 /// Why a round of looking and loading begins.
 enum Wake {
     Poll,
+    /// Versions that failed are to be tried again.
+    Retry,
     Configured(ReadyLatch),
     Stop,
 }
@@ -63,6 +75,8 @@ impl Keeper {
             versions: Versions::new(config.policy),
             arriving: BTreeMap::new(),
             without_plugins: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            due: BTreeMap::new(),
             shared,
             events,
             missing_is_gone,
@@ -91,12 +105,17 @@ impl Keeper {
                     self.publish();
                     drop(ready);
                 }
-                Wake::Poll if self.retired => {}
+                Wake::Poll | Wake::Retry if self.retired => {}
+                Wake::Retry => {
+                    self.retry_due();
+                    self.settle();
+                }
                 Wake::Poll => {
                     if self.shared.poll_interval.is_some() {
                         self.list(false);
                     }
                     self.retry_with_new_plugins();
+                    self.retry_due();
                     self.settle();
                     self.follow_plugins();
                 }
@@ -121,9 +140,10 @@ impl Keeper {
 
     /// Waits for the next poll, or for something else to do.
     fn wait(&mut self, events: &Receiver<ModelEvent>) -> Wake {
-        let forever = Duration::from_secs(u64::from(u32::MAX));
-        let pause = self.shared.poll_interval.unwrap_or(forever);
-        let until = Instant::now() + pause;
+        let pause = self.shared.poll_interval.unwrap_or(FOREVER);
+        let poll = after(pause);
+        let retry = self.due.values().min().copied();
+        let until = retry.map_or(poll, |retry| retry.min(poll));
         loop {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(ModelEvent::Freed(version)) => {
@@ -136,6 +156,7 @@ impl Keeper {
                     return Wake::Configured(ready);
                 }
                 Ok(ModelEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Err(RecvTimeoutError::Timeout) if until < poll => return Wake::Retry,
                 Err(RecvTimeoutError::Timeout) => return Wake::Poll,
             }
         }
@@ -202,25 +223,29 @@ impl Keeper {
         while let Some(action) = self.versions.next_action() {
             match action {
                 Action::Load(version, found) => self.load(version, &found),
+                Action::Cancel(version) => self.cancel(version),
                 Action::Unload(version) => self.unload(version),
             }
         }
+        let Self { attempts, due, versions, .. } = self;
+        attempts.retain(|version, _| versions.knows(*version));
+        due.retain(|version, _| versions.is_paused(*version));
     }
 
     fn load(&mut self, version: Version, found: &FoundVersion) {
-        self.versions.apply(version, Event::LoadStarted(found.clone()));
+        self.apply(version, Event::Taken(found.clone()));
         self.without_plugins.remove(&version);
-        self.publish();
+        let shared = self.shared.clone();
+        // None where the server stops: nobody waits for this version.
+        let Some(_permit) = shared.loads.take() else { return };
         let started = Instant::now();
-        let attempt = Attempt { shared: &self.shared, model: &self.name, source: &self.source };
-        match attempt.load(version, found) {
+        match self.attempt(&shared, version, found) {
             Ok(parts) => {
                 let weights_bytes = parts.program.weights_bytes();
                 let (plugins, note) = (parts.pipelines.uses.clone(), parts.follow.note.clone());
-                let executors = self.shared.executors.clone();
-                let loaded = Loaded::new(parts, executors, self.events.clone());
-                self.versions.apply(version, Event::Loaded(Arc::new(loaded)));
-                self.publish();
+                let loaded = Loaded::new(parts, shared.executors.clone(), self.events.clone());
+                self.attempts.remove(&version);
+                self.apply(version, Event::Loaded(Arc::new(loaded)));
                 let elapsed_ms = started.elapsed().as_millis();
                 // The words that scripts wait for.
                 tracing::info!(model = %self.name, version, elapsed_ms, weights_bytes, ?plugins, "Successfully loaded servable version {{name: {} version: {version}}}", self.name);
@@ -229,18 +254,75 @@ impl Keeper {
                 }
                 self.shared.metrics.version_load(&self.name, LoadOutcome::Ok);
             }
-            Err(error) => {
-                self.versions.apply(version, Event::LoadFailed(error.failure()));
-                self.publish();
-                if let VersionError::Panicked { text } = &error {
-                    tracing::error!(model = %self.name, version, text, "loading panicked");
-                }
-                if let VersionError::Plugins { view, .. } = &error {
-                    self.without_plugins.insert(version, view.clone());
-                }
-                tracing::error!(model = %self.name, version, error = chain(&error), "version not loaded");
-                self.shared.metrics.version_load(&self.name, LoadOutcome::Error);
+            Err(error) => self.not_loaded(version, found, &error),
+        }
+    }
+
+    /// Where the version brings digests they are checked before it counts as loading.
+    fn attempt(
+        &mut self,
+        shared: &Shared,
+        version: Version,
+        found: &FoundVersion,
+    ) -> Result<LoadedParts, VersionError> {
+        let verified_first = self.source.has_sums(found);
+        if !verified_first {
+            self.apply(version, Event::LoadStarted);
+        }
+        let bundle =
+            Attempt { shared, model: &self.name, source: &self.source }.read(version, found)?;
+        if verified_first {
+            self.apply(version, Event::LoadStarted);
+        }
+        Attempt { shared, model: &self.name, source: &self.source }.prepare(version, bundle)
+    }
+
+    fn not_loaded(&mut self, version: Version, found: &FoundVersion, error: &VersionError) {
+        if let Some(missing) = error.arriving() {
+            tracing::info!(model = %self.name, version, "arriving: {missing}");
+            self.apply(version, Event::Arriving(missing));
+            return;
+        }
+        let mut failure = error.failure();
+        let policy = &self.shared.retry;
+        let attempts = self.attempts.entry(version).or_insert(Attempts::new(found.fingerprint));
+        if attempts.fingerprint != found.fingerprint {
+            *attempts = Attempts::new(found.fingerprint);
+        }
+        let again = attempts.failed(policy, error.may_pass());
+        let event = match &again {
+            Some(again) => {
+                failure.message = format!("{} ({again})", failure.message);
+                self.due.insert(version, after(policy.interval));
+                Event::LoadPaused(failure)
             }
+            None => Event::LoadFailed(failure),
+        };
+        self.apply(version, event);
+        if let VersionError::Panicked { text } = error {
+            tracing::error!(model = %self.name, version, text, "loading panicked");
+        }
+        if let VersionError::Plugins { view, .. } = error {
+            self.without_plugins.insert(version, view.clone());
+        }
+        tracing::error!(model = %self.name, version, error = chain(error), again, "version not loaded");
+        self.shared.metrics.version_load(&self.name, LoadOutcome::Error);
+    }
+
+    fn cancel(&mut self, version: Version) {
+        self.apply(version, Event::Cancelled);
+        tracing::info!(model = %self.name, version, "loading cancelled");
+    }
+
+    fn apply(&mut self, version: Version, event: Event<Arc<Loaded>>) {
+        self.versions.apply(version, event);
+        self.publish();
+    }
+
+    fn retry_due(&mut self) {
+        let now = Instant::now();
+        for (version, _) in self.due.extract_if(.., |_, due| *due <= now) {
+            self.versions.retry(version);
         }
     }
 
@@ -250,86 +332,6 @@ impl Keeper {
         self.publish();
         // Requests in flight hold handles; the last one to go sends `Freed`.
         drop(servable);
-    }
-
-    /// The plugins of `current` as they are now, if that differs and has been still for
-    /// two looks.
-    fn changed_plugins(&mut self, version: Version, current: &View) -> Option<View> {
-        let names = current.keys().cloned().collect();
-        let view = self.shared.plugins.view(&names, current);
-        if view == *current {
-            self.arriving.remove(&version);
-        } else if self.arriving.get(&version) == Some(&view) {
-            self.arriving.remove(&version);
-            return Some(view);
-        } else {
-            self.arriving.insert(version, view);
-        }
-        None
-    }
-
-    /// A version may have failed only because its plugins came after it.
-    fn retry_with_new_plugins(&mut self) {
-        for (version, view) in self.without_plugins.clone() {
-            if self.changed_plugins(version, &view).is_some() {
-                self.without_plugins.remove(&version);
-                self.versions.retry(version);
-            }
-        }
-    }
-
-    /// Puts plugins to use that were published, or removed, since the last round.
-    fn follow_plugins(&mut self) {
-        let serving: Vec<_> =
-            self.versions.available().map(|(v, loaded)| (v, loaded.clone())).collect();
-        let mut changed = false;
-        for (version, loaded) in serving {
-            let current = loaded.follow().view.clone();
-            if let Some(view) = self.changed_plugins(version, &current) {
-                self.shared.plugins.forget_missing(&view);
-                self.swap_plugins(&loaded, view);
-                changed = true;
-            }
-        }
-        if changed {
-            self.publish();
-        }
-    }
-
-    fn swap_plugins(&self, loaded: &Loaded, view: View) {
-        let (model, version) = (&self.name, loaded.version);
-        match assemble(&self.shared, view.clone(), &loaded.program, &loaded.bundle) {
-            Ok((pipelines, follow)) => {
-                let before = loaded.pipelines.load_full();
-                for (plugin, now) in &pipelines.uses {
-                    if before.uses.get(plugin) != Some(now) {
-                        tracing::info!(%model, version, %plugin, plugin_version = now, "plugin swapped");
-                        self.shared.metrics.plugin_swap(plugin, LoadOutcome::Ok);
-                    }
-                }
-                if !follow.note.is_empty() {
-                    self.refused(version, &view, &follow.note);
-                }
-                loaded.pipelines.store(Arc::new(pipelines));
-                *loaded.follow() = follow;
-            }
-            Err(error) => {
-                let note = format!("plugins not swapped: {}", chain(&error));
-                self.refused(version, &view, &note);
-                let mut follow = loaded.follow();
-                follow.view = view;
-                follow.note = note;
-            }
-        }
-    }
-
-    fn refused(&self, version: Version, view: &View, note: &str) {
-        tracing::error!(model = %self.name, version, note, "plugin versions were refused");
-        for plugin in view.keys() {
-            if note.contains(plugin.as_str()) {
-                self.shared.metrics.plugin_swap(plugin, LoadOutcome::Error);
-            }
-        }
     }
 
     /// A label moves once the version that it should point at can answer.
@@ -354,6 +356,10 @@ impl Keeper {
         let removed = self.removed || self.retired;
         self.shared.board.publish(&self.name, ModelBoard { available, labels, status, removed });
     }
+}
+
+fn after(pause: Duration) -> Instant {
+    Instant::now() + pause.min(FOREVER)
 }
 
 /// Versions that several folders are named for.

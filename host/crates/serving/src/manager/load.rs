@@ -38,6 +38,25 @@ pub(crate) enum VersionError {
 }
 
 impl VersionError {
+    /// What is not there yet of a version whose digests are not met.
+    pub(crate) fn arriving(&self) -> Option<String> {
+        match self {
+            Self::Bundle(error @ BundleError::Arriving { .. }) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether the next attempt may end otherwise with the same files. Plugins are
+    /// followed by themselves.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Bundle(error) => error.may_pass(),
+            Self::Model(error) => error.code() == Code::Internal,
+            Self::Plugins { .. } => false,
+            Self::WarmUp(_) | Self::Panicked { .. } => true,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Bundle(e) => e.code(),
@@ -60,32 +79,45 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Reads, prepares, starts the plugins and answers a warm-up. Foreign code that
-    /// panics on the way costs this version alone.
-    pub(crate) fn load(
+    /// Reads what the version holds, and checks its digests.
+    pub(crate) fn read(
         &self,
         version: Version,
         found: &FoundVersion,
-    ) -> Result<LoadedParts, VersionError> {
-        catch_unwind(AssertUnwindSafe(|| self.load_unguarded(version, found)))
-            .unwrap_or_else(|panic| Err(VersionError::Panicked { text: panic_text(&*panic) }))
+    ) -> Result<Bundle, VersionError> {
+        guarded(|| Ok(self.source.read(version, found, &self.shared.limits)?))
     }
 
-    fn load_unguarded(
+    /// Prepares, starts the plugins and answers a warm-up.
+    pub(crate) fn prepare(
         &self,
         version: Version,
-        found: &FoundVersion,
+        bundle: Bundle,
     ) -> Result<LoadedParts, VersionError> {
-        let Shared { engine, limits, plugins, .. } = self.shared;
-        let bundle = self.source.read(version, found, limits)?;
+        guarded(|| self.prepare_unguarded(version, bundle))
+    }
+
+    fn prepare_unguarded(
+        &self,
+        version: Version,
+        mut bundle: Bundle,
+    ) -> Result<LoadedParts, VersionError> {
+        let Shared { engine, plugins, .. } = self.shared;
         let program = Arc::new(load_program(engine, &bundle, self.shared)?);
         let view = plugins.view(&plugin_names(&bundle), &View::new());
         let (pipelines, follow) = assemble(self.shared, view.clone(), &program, &bundle)
             .map_err(|source| VersionError::Plugins { source, view })?;
         warm_up(&program)?;
+        bundle.release();
         let model = self.model.into();
         Ok(LoadedParts { model, version, bundle, program, pipelines, follow })
     }
+}
+
+/// Foreign code that panics costs the version that it was run for, and no other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, VersionError>) -> Result<T, VersionError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(VersionError::Panicked { text: panic_text(&*panic) }))
 }
 
 /// Starts a bundle's plugins as `view` has them.

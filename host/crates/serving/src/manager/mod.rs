@@ -5,12 +5,14 @@
 
 mod keeper;
 mod load;
+mod loading;
 mod reload;
 mod versions;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -23,11 +25,13 @@ use ingle_telemetry::Metrics;
 use ingle_types::{Limits, Version};
 use tokio::sync::mpsc as latch;
 
+pub use loading::RetryPolicy;
 pub use reload::{ModelList, ReloadError};
 pub use versions::VersionPolicy;
 
 use crate::board::{Board, ModelBoard};
 use crate::manager::keeper::Keeper;
+use crate::manager::loading::LoadPermits;
 use crate::pipeline::Executors;
 use crate::plugin_repository::PluginRepository;
 
@@ -65,6 +69,9 @@ pub struct ManagerConfig {
     pub models: Models,
     /// Pause between two looks at the file system; `None` = look once.
     pub poll_interval: Option<Duration>,
+    /// Versions, of all models, that load at one moment; `None` = as many as there are.
+    pub loads_at_once: Option<NonZeroUsize>,
+    pub retry: RetryPolicy,
     pub engine: Engine,
     pub plugins: PluginRepository,
     pub executors: Arc<Executors>,
@@ -74,6 +81,8 @@ pub struct ManagerConfig {
 
 pub(crate) struct Shared {
     poll_interval: Option<Duration>,
+    loads: LoadPermits,
+    retry: RetryPolicy,
     engine: Engine,
     plugins: PluginRepository,
     executors: Arc<Executors>,
@@ -122,6 +131,8 @@ impl Manager {
         let board = Arc::new(Board::default());
         let shared = Shared {
             poll_interval: config.poll_interval,
+            loads: LoadPermits::new(config.loads_at_once),
+            retry: config.retry,
             engine: config.engine,
             plugins: config.plugins,
             executors: config.executors,
@@ -257,6 +268,7 @@ impl Roster {
     }
 
     fn stop(&mut self) {
+        self.shared.loads.close();
         for (sender, _) in self.keepers.values() {
             // A keeper that is gone needs no word.
             let _ = sender.send(ModelEvent::Stop);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use ingle_types::{Serve as _, VersionStatus};
+use ingle_types::{Serve as _, VersionState, VersionStatus};
 use tokio::sync::{Mutex, mpsc as latch};
 use tokio::time::timeout;
 
@@ -139,7 +139,8 @@ impl ModelList {
     /// Why no version of a model answers.
     fn reason(&self, name: &str) -> String {
         let failed = |status: VersionStatus| {
-            let known = status.code.is_some();
+            let arriving = status.state == VersionState::Start && !status.message.is_empty();
+            let known = status.code.is_some() || arriving;
             known.then(|| format!("version {}: {}", status.version, status.message))
         };
         let versions = Server::new(self.board.clone()).status(name, None).unwrap_or_default();

@@ -30,12 +30,27 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
+impl Failure {
+    /// In TensorFlow Serving's words.
+    fn cancelled() -> Self {
+        Self { code: Code::Cancelled, message: "Loading of servable cancelled".into() }
+    }
+}
+
 /// What happens to a version.
 #[derive(Debug)]
 pub(crate) enum Event<T> {
-    LoadStarted(FoundVersion),
+    /// It is this version's turn, as it was found.
+    Taken(FoundVersion),
+    /// Its files are not complete yet, and why.
+    Arriving(String),
+    LoadStarted,
     Loaded(T),
+    /// It is tried again with the same files; until then it counts as loading.
+    LoadPaused(Failure),
     LoadFailed(Failure),
+    /// It is not wanted any more, and was not tried again yet.
+    Cancelled,
     UnloadStarted,
     Freed,
 }
@@ -44,7 +59,20 @@ pub(crate) enum Event<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Load(Version, FoundVersion),
+    /// Give up what rests between two attempts.
+    Cancel(Version),
     Unload(Version),
+}
+
+/// Why nothing is done for a version that is neither loaded nor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rest {
+    /// For the rest of its files.
+    Arriving(String),
+    /// For its next attempt.
+    Paused,
+    /// Its next attempt is due.
+    Due,
 }
 
 #[derive(Debug)]
@@ -52,23 +80,40 @@ struct Entry<T> {
     state: VersionState,
     found: FoundVersion,
     failure: Option<Failure>,
+    rest: Option<Rest>,
     servable: Option<T>,
 }
 
 impl<T> Entry<T> {
-    /// It failed, and its files are still those that failed.
+    /// It failed or is not complete, and its files are still those that it was tried with.
     fn broken(&self, found: &FoundVersion) -> bool {
-        self.state == VersionState::End && self.failure.is_some() && self.found == *found
+        let lasting = |failure: &Failure| failure.code != Code::Cancelled;
+        let failed = self.state == VersionState::End && self.failure.as_ref().is_some_and(lasting);
+        let rests = matches!(self.rest, Some(Rest::Arriving(_) | Rest::Paused));
+        (failed || rests) && self.found == *found
+    }
+
+    fn message(&self) -> String {
+        match (&self.rest, &self.failure) {
+            (Some(Rest::Arriving(message)), _) => format!("arriving: {message}"),
+            (_, Some(failure)) => failure.message.clone(),
+            _ => String::new(),
+        }
     }
 }
 
-/// The states only move forward; a version that ended and is wanted again starts anew.
+/// The states only move forward; a version that ended and is wanted again starts anew,
+/// and one whose files turn out to be incomplete goes back to where it began.
 fn next<T>(state: Option<VersionState>, event: &Event<T>) -> Option<VersionState> {
-    use VersionState::{Available, End, Loading, Unloading};
+    use VersionState::{Available, End, Loading, Start, Unloading};
     match (state, event) {
-        (None | Some(End), Event::LoadStarted(_)) => Some(Loading),
+        (None | Some(Start | End), Event::Taken(_)) => Some(Start),
+        (Some(Loading), Event::Taken(_)) => Some(Loading),
+        (Some(Start | Loading), Event::Arriving(_)) => Some(Start),
+        (Some(Start | Loading), Event::LoadStarted) => Some(Loading),
         (Some(Loading), Event::Loaded(_)) => Some(Available),
-        (Some(Loading), Event::LoadFailed(_)) => Some(End),
+        (Some(Start | Loading), Event::LoadPaused(_)) => Some(Loading),
+        (Some(Start | Loading), Event::LoadFailed(_) | Event::Cancelled) => Some(End),
         (Some(Available), Event::UnloadStarted) => Some(Unloading),
         (Some(Unloading), Event::Freed) => Some(End),
         _ => None,
@@ -163,6 +208,21 @@ impl<T> Versions<T> {
         self.entries.get(&version).map(|entry| entry.state)
     }
 
+    /// Versions that rest between two attempts and are not wanted: they are gone, the
+    /// policy leaves them out, or enough above them can be loaded.
+    fn to_cancel(&self, aspired: &BTreeSet<Version>) -> Option<Version> {
+        let unwanted = |version: &Version| match &self.policy {
+            _ if !self.settled.contains_key(version) => true,
+            VersionPolicy::Latest(count) => {
+                aspired.len() >= *count && aspired.iter().all(|above| above > version)
+            }
+            VersionPolicy::All => false,
+            VersionPolicy::Specific(wanted) => !wanted.contains(version),
+        };
+        let mut rests = self.entries.iter().filter(|(_, entry)| entry.rest.is_some());
+        rests.find(|(version, _)| unwanted(version)).map(|(version, _)| *version)
+    }
+
     /// The next step towards what is aspired; unloads come before loads. What serves
     /// goes only once something else can answer, or nothing that is there is asked for.
     pub(crate) fn next_action(&self) -> Option<Action> {
@@ -174,7 +234,13 @@ impl<T> Versions<T> {
                 return Some(Action::Unload(*version));
             }
         }
-        let startable = |v: &&Version| matches!(self.state(**v), None | Some(VersionState::End));
+        if let Some(version) = self.to_cancel(&aspired) {
+            return Some(Action::Cancel(version));
+        }
+        let startable = |v: &&Version| {
+            let entry = self.entries.get(*v);
+            entry.is_none_or(|e| e.state == VersionState::End || e.rest.is_some())
+        };
         let version = aspired.iter().rev().find(startable)?;
         let found = self.settled.get(version)?;
         Some(Action::Load(*version, found.clone()))
@@ -184,29 +250,46 @@ impl<T> Versions<T> {
     /// An event that does not fit the state changes nothing.
     pub(crate) fn apply(&mut self, version: Version, event: Event<T>) -> Option<T> {
         let state = next(self.state(version), &event)?;
-        if let Event::LoadStarted(found) = event {
-            self.entries.insert(version, Entry { state, found, failure: None, servable: None });
+        if let Event::Taken(found) = event {
+            let entry = Entry { state, found, failure: None, rest: None, servable: None };
+            self.entries.insert(version, entry);
             return None;
         }
         let entry = self.entries.get_mut(&version)?;
-        entry.state = state;
+        (entry.state, entry.rest) = (state, None);
         match event {
+            Event::Arriving(message) => entry.rest = Some(Rest::Arriving(message)),
             Event::Loaded(servable) => entry.servable = Some(servable),
+            Event::LoadPaused(failure) => {
+                (entry.failure, entry.rest) = (Some(failure), Some(Rest::Paused));
+            }
             Event::LoadFailed(failure) => entry.failure = Some(failure),
+            Event::Cancelled => entry.failure = Some(Failure::cancelled()),
             Event::UnloadStarted => return entry.servable.take(),
-            Event::LoadStarted(_) | Event::Freed => {}
+            Event::Taken(_) | Event::LoadStarted | Event::Freed => {}
         }
         None
     }
 
-    /// Lets a version that failed be tried again, for something beside its own files
-    /// has changed.
+    /// Lets a version that failed be tried again: it is time, or something beside its own
+    /// files has changed.
     pub(crate) fn retry(&mut self, version: Version) {
-        if let Some(entry) = self.entries.get_mut(&version)
-            && entry.state == VersionState::End
-        {
+        let Some(entry) = self.entries.get_mut(&version) else { return };
+        if entry.state == VersionState::End {
             entry.failure = None;
+        } else if entry.rest == Some(Rest::Paused) {
+            entry.rest = Some(Rest::Due);
         }
+    }
+
+    /// Whether the status has a row of a version.
+    pub(crate) fn knows(&self, version: Version) -> bool {
+        self.entries.contains_key(&version)
+    }
+
+    /// Whether a version waits for its next attempt.
+    pub(crate) fn is_paused(&self, version: Version) -> bool {
+        self.entries.get(&version).is_some_and(|entry| entry.rest == Some(Rest::Paused))
     }
 
     /// What can answer.
@@ -221,222 +304,11 @@ impl<T> Versions<T> {
             version: *version,
             state: entry.state,
             code: entry.failure.as_ref().map(|f| f.code),
-            message: match (&entry.failure, &entry.servable) {
-                (Some(failure), _) => failure.message.clone(),
-                (None, Some(servable)) => note(servable),
-                (None, None) => String::new(),
-            },
+            message: entry.servable.as_ref().map_or_else(|| entry.message(), &note),
         };
         self.entries.iter().rev().map(row).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listing(versions: &[Version]) -> BTreeMap<Version, FoundVersion> {
-        versions.iter().map(|v| (*v, FoundVersion::new(v.to_string(), *v))).collect()
-    }
-
-    fn versions(found: &[Version]) -> Versions<()> {
-        let mut versions = Versions::new(VersionPolicy::default());
-        versions.observe(listing(found), true);
-        versions
-    }
-
-    fn failure() -> Failure {
-        Failure { code: Code::InvalidArgument, message: "bad".into() }
-    }
-
-    /// Carries out all actions; versions in `broken` fail.
-    fn settle(versions: &mut Versions<()>, broken: &[Version]) -> Vec<Action> {
-        let mut done = Vec::new();
-        while let Some(action) = versions.next_action() {
-            match &action {
-                Action::Load(v, found) => {
-                    versions.apply(*v, Event::LoadStarted(found.clone()));
-                    let failed = broken.contains(v);
-                    let end = if failed { Event::LoadFailed(failure()) } else { Event::Loaded(()) };
-                    versions.apply(*v, end);
-                }
-                Action::Unload(v) => {
-                    versions.apply(*v, Event::UnloadStarted);
-                    versions.apply(*v, Event::Freed);
-                }
-            }
-            done.push(action);
-            assert!(done.len() < 100, "does not settle: {done:?}");
-        }
-        done
-    }
-
-    fn serving(versions: &Versions<()>) -> Vec<Version> {
-        versions.available().map(|(v, ())| v).collect()
-    }
-
-    #[test]
-    fn the_highest_version_is_served() {
-        let mut v = versions(&[1, 3, 2]);
-        settle(&mut v, &[]);
-        assert_eq!(serving(&v), [3]);
-    }
-
-    #[test]
-    fn a_new_version_is_loaded_before_the_old_one_goes() {
-        let mut v = versions(&[1]);
-        settle(&mut v, &[]);
-        v.observe(listing(&[1, 2]), true);
-        assert!(matches!(v.next_action(), Some(Action::Load(2, _))));
-        v.apply(2, Event::LoadStarted(FoundVersion::new("2", 2)));
-        assert_eq!((serving(&v), v.next_action()), (vec![1], None));
-        v.apply(2, Event::Loaded(()));
-        assert_eq!(serving(&v), [1, 2]);
-        assert_eq!(v.next_action(), Some(Action::Unload(1)));
-    }
-
-    #[test]
-    fn a_broken_new_version_leaves_the_old_one_and_is_not_retried() {
-        let mut v = versions(&[1]);
-        settle(&mut v, &[]);
-        v.observe(listing(&[1, 2]), true);
-        assert_eq!(settle(&mut v, &[2]).len(), 1);
-        assert_eq!(serving(&v), [1]);
-        let status = v.status(|()| String::new());
-        assert_eq!((status[0].version, status[0].state), (2, VersionState::End));
-        assert_eq!(
-            (status[0].code, status[0].message.as_str()),
-            (Some(Code::InvalidArgument), "bad")
-        );
-        v.observe(listing(&[1, 2]), true);
-        assert_eq!(v.next_action(), None);
-    }
-
-    #[test]
-    fn a_broken_version_is_retried_when_its_files_change() {
-        let mut v = versions(&[1, 2]);
-        settle(&mut v, &[2]);
-        assert_eq!(serving(&v), [1], "a restart beside a broken version serves the one below");
-        let mut mended = listing(&[1, 2]);
-        mended.insert(2, FoundVersion::new("2", 99));
-        v.observe(mended, true);
-        settle(&mut v, &[]);
-        assert_eq!(serving(&v), [2]);
-    }
-
-    #[test]
-    fn a_broken_version_is_retried_when_it_is_asked_for() {
-        let mut v = versions(&[1]);
-        settle(&mut v, &[1]);
-        assert_eq!(v.next_action(), None);
-        v.retry(1);
-        settle(&mut v, &[]);
-        assert_eq!(serving(&v), [1]);
-        v.retry(1);
-        assert_eq!((serving(&v), v.next_action()), (vec![1], None), "what serves is left alone");
-    }
-
-    #[test]
-    fn deleting_a_version_rolls_back() {
-        let mut v = versions(&[1, 2]);
-        settle(&mut v, &[]);
-        v.observe(listing(&[1]), true);
-        let done = settle(&mut v, &[]);
-        assert!(matches!(done[..], [Action::Load(1, _), Action::Unload(2)]), "{done:?}");
-        assert_eq!(serving(&v), [1]);
-    }
-
-    #[test]
-    fn deleting_all_but_a_broken_version_keeps_the_one_that_serves() {
-        let mut v = versions(&[1]);
-        settle(&mut v, &[]);
-        v.observe(listing(&[2]), true);
-        settle(&mut v, &[2]);
-        assert_eq!(serving(&v), [1]);
-        v.observe(listing(&[]), true);
-        settle(&mut v, &[]);
-        assert_eq!(serving(&v), [] as [Version; 0]);
-    }
-
-    #[test]
-    fn what_serves_goes_where_nothing_that_is_there_is_asked_for() {
-        let mut v = Versions::new(VersionPolicy::Specific([1, 5].into()));
-        v.observe(listing(&[1, 2]), true);
-        settle(&mut v, &[]);
-        assert_eq!((serving(&v), v.missing()), (vec![1], vec![5]));
-        v.observe(listing(&[2]), true);
-        settle(&mut v, &[]);
-        assert_eq!(serving(&v), [] as [Version; 0]);
-        v.observe(listing(&[1, 2]), true);
-        settle(&mut v, &[]);
-        // One that is there and broken is asked for still.
-        v.set_policy(VersionPolicy::Specific([2].into()));
-        settle(&mut v, &[2]);
-        assert_eq!(serving(&v), [1]);
-    }
-
-    #[test]
-    fn a_version_counts_once_it_is_still() {
-        let mut v = versions(&[1]);
-        settle(&mut v, &[]);
-        for size in 0..3 {
-            let mut copying = listing(&[1]);
-            copying.insert(2, FoundVersion::new("2", 100 + size));
-            v.observe(copying, false);
-            assert_eq!(v.next_action(), None);
-        }
-        let mut still = listing(&[1]);
-        still.insert(2, FoundVersion::new("2", 102));
-        v.observe(still, false);
-        assert!(matches!(v.next_action(), Some(Action::Load(2, _))));
-    }
-
-    #[test]
-    fn policies_choose() {
-        let chosen = |policy| {
-            let mut v = Versions::new(policy);
-            v.observe(listing(&[1, 2, 3]), true);
-            settle(&mut v, &[]);
-            serving(&v)
-        };
-        assert_eq!(chosen(VersionPolicy::Latest(2)), [2, 3]);
-        assert_eq!(chosen(VersionPolicy::All), [1, 2, 3]);
-        assert_eq!(chosen(VersionPolicy::Specific([1, 3, 9].into())), [1, 3]);
-    }
-
-    #[test]
-    fn no_event_moves_a_version_backwards() {
-        use VersionState::{Available, End, Loading, Start, Unloading};
-        let found = || FoundVersion::new("1", 1);
-        let events: [fn(FoundVersion) -> Event<()>; 5] = [
-            Event::LoadStarted,
-            |_| Event::Loaded(()),
-            |_| Event::LoadFailed(failure()),
-            |_| Event::UnloadStarted,
-            |_| Event::Freed,
-        ];
-        for state in [Start, Loading, Available, Unloading, End] {
-            for event in events {
-                let event = event(found());
-                if let Some(after) = next(Some(state), &event) {
-                    assert!(
-                        after > state || (state, after) == (End, Loading),
-                        "{state:?} {event:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn ended_versions_do_not_pile_up() {
-        let mut v = versions(&[]);
-        for version in 1..100 {
-            v.observe(listing(&[version]), true);
-            settle(&mut v, &[]);
-        }
-        assert!(v.observe(listing(&[99]), true));
-        assert!(!v.observe(listing(&[99]), true));
-        assert_eq!(v.status(|()| String::new()).len(), ENDED_KEPT + 1);
-    }
-}
+mod tests;
