@@ -45,6 +45,7 @@ async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<Drain>
     // They listen only when the models are there: an open port means ready.
     let sockets = Sockets::bind(&config)?;
     let (cors, tensor_content) = (config.cors, config.tensor_content);
+    let metrics_path = config.metrics_path.clone();
     let followed = config.followed.clone();
     let (shared, measured) = (limits.clone(), metrics.clone());
     // Looking for a device may take seconds.
@@ -63,8 +64,10 @@ async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<Drain>
         tokio::spawn(follow(followed, list, wait));
     }
     let serve = Arc::new(Server::new(board));
-    let mut wire =
-        Wire::new(serve, metrics, limits).with_cors(cors).with_tensor_content(tensor_content);
+    let mut wire = Wire::new(serve, metrics, limits)
+        .with_cors(cors)
+        .with_tensor_content(tensor_content)
+        .with_metrics_path(metrics_path.as_deref());
     if let Some(list) = list {
         wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
     }
@@ -82,8 +85,9 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
         None => tracing::info!(device = %engine.device(), "device"),
     }
     let threads = available_parallelism().map_or(1, usize::from);
-    let executors = Executors::start(limits.clone(), threads, engine.worker_stack_bytes())
-        .context("cannot start worker threads")?;
+    let executors =
+        Executors::start(limits.clone(), metrics.clone(), threads, engine.worker_stack_bytes())
+            .context("cannot start worker threads")?;
     let host = PluginHost::new(PluginHostConfig {
         limits: limits.clone(),
         cache_dir: config.cache_dir,

@@ -93,6 +93,11 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) use_alts_credentials: bool,
 
+    /// Whether and where metrics are on the REST port: TensorFlow Serving's text protobuf of
+    /// MonitoringConfig [default: at /monitoring/prometheus/metrics].
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
+    pub(crate) monitoring_config_file: Option<PathBuf>,
+
     /// gRPC port; 0 = off.
     #[arg(long, value_name = "PORT", default_value_t = 8500)]
     pub(crate) port: u16,
@@ -258,8 +263,13 @@ mod tests {
 
     #[test]
     fn a_path_may_be_empty_where_that_means_none() {
-        let flags =
-            ["grpc_socket_path", "ssl_config_file", "rest_api_ssl_config_file", "cache_dir"];
+        let flags = [
+            "grpc_socket_path",
+            "ssl_config_file",
+            "rest_api_ssl_config_file",
+            "monitoring_config_file",
+            "cache_dir",
+        ];
         for flag in flags {
             assert!(Cli::try_parse_from(["ingle", &format!("--{flag}=")]).is_ok(), "{flag}");
         }

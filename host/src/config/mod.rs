@@ -14,7 +14,7 @@ use ingle_engine::{DeviceChoice, Optimize};
 use ingle_serving::{ModelConfig, Models, RetryPolicy, VersionPolicy};
 use ingle_telemetry::LogFormat;
 use ingle_types::Limits;
-use ingle_wire::{Tls, models_config, ssl_config};
+use ingle_wire::{Tls, models_config, monitoring_config, ssl_config};
 
 pub(crate) use stacks::restart_with_larger_stacks;
 
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) cors: bool,
     /// Whether Predict answers over gRPC with `tensor_content`.
     pub(crate) tensor_content: bool,
+    /// Where the metrics are on the REST port; `None` = nowhere.
+    pub(crate) metrics_path: Option<String>,
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) retry: RetryPolicy,
     /// `None` = no bound but one for each model.
@@ -140,6 +142,7 @@ impl Config {
             rest_tls: tls("--rest_api_ssl_config_file", args.rest_api_ssl_config_file.as_deref())?,
             cors: args.rest_api_enable_cors_support,
             tensor_content: args.enable_serialization_as_tensor_content,
+            metrics_path: metrics_path(args.monitoring_config_file.as_deref())?,
             poll_interval: seconds(
                 "--file_system_poll_wait_seconds",
                 args.file_system_poll_wait_seconds,
@@ -256,6 +259,15 @@ fn tls(flag: &str, file: Option<&Path>) -> anyhow::Result<Option<Tls>> {
     tls().map(Some).with_context(|| format!("{flag}={}", file.display()))
 }
 
+/// Where the metrics are, which a file may say; an empty name is none.
+fn metrics_path(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else {
+        return Ok(Some(monitoring_config::DEFAULT_PATH.to_owned()));
+    };
+    let path = || Ok::<_, anyhow::Error>(monitoring_config::parse(&config_text(file)?)?);
+    path().with_context(|| format!("--monitoring_config_file={}", file.display()))
+}
+
 fn plugin_repository(args: &ServeArgs, models: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     if let Some(dir) = &args.plugin_repository {
         ensure!(dir.is_dir(), "--plugin_repository={}: no such folder", dir.display());
@@ -326,6 +338,10 @@ mod tests {
             let error = config(&[&base, &format!("{flag}={}", ssl.display())]).unwrap_err();
             assert!(format!("{error:#}").contains("server_cert is not set"), "{error:#}");
         }
+        assert!(
+            refused(&[&base, "--monitoring_config_file=/no"])
+                .contains("--monitoring_config_file=/no")
+        );
         assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
     }
 

@@ -30,6 +30,11 @@ impl FoundVersion {
     pub fn new(directory: impl Into<String>, fingerprint: u64) -> Self {
         Self { directory: directory.into(), fingerprint, shadowed: Vec::new() }
     }
+
+    /// The directory's name in the base path.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
 }
 
 /// A model's base path, whose numeric sub-directories are its versions.

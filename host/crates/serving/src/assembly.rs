@@ -1,7 +1,7 @@
 //! Puts plugins around a program: a bundle's stages become runnable pipelines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ingle_bundle::{Bundle, PluginRef, SignatureConfig, StageConfig};
 use ingle_engine::Program;
@@ -111,6 +111,7 @@ impl<'a> Assembly<'a> {
             program: self.program.clone(),
             preprocess: preprocess.map(Arc::new),
             postprocess: postprocess.map(Arc::new),
+            times: OnceLock::new(),
         })
     }
 

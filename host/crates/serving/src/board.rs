@@ -116,4 +116,8 @@ impl Serve for Server {
         };
         configured.map(readiness).collect()
     }
+
+    fn knows(&self, model: &str) -> bool {
+        self.board.models.load().contains_key(model)
+    }
 }

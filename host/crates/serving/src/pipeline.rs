@@ -1,12 +1,14 @@
 //! The life of a request behind its handle: preprocess → run → postprocess.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use std::{io, slice};
 
 use bytes::Bytes;
 use ingle_batching::{QueueError, Workers, WorkersConfig};
 use ingle_engine::{Program, RunError};
 use ingle_plugins::{CallContext, PluginError, Postprocessor, Preprocessor};
+use ingle_telemetry::{Metrics, StageTimes};
 use ingle_types::{
     Code, Deadline, Limits, PredictRequest, ServeError, Signature, SignatureError, Stage, TensorMap,
 };
@@ -19,6 +21,7 @@ pub struct Executors {
     engine: Workers,
     plugins: Workers,
     limits: Arc<Limits>,
+    metrics: Metrics,
 }
 
 /// Sandboxed code runs on the caller's stack, below the host's own frames.
@@ -31,6 +34,7 @@ impl Executors {
     /// Where a thread cannot be started.
     pub fn start(
         limits: Arc<Limits>,
+        metrics: Metrics,
         threads: usize,
         engine_stack_bytes: usize,
     ) -> io::Result<Self> {
@@ -44,6 +48,7 @@ impl Executors {
             engine: workers("engine", engine_stack_bytes)?,
             plugins: workers("plugin", plugin_stack)?,
             limits,
+            metrics,
         })
     }
 }
@@ -56,6 +61,8 @@ pub(crate) struct Pipeline {
     pub(crate) program: Arc<Program>,
     pub(crate) preprocess: Option<Arc<Preprocessor>>,
     pub(crate) postprocess: Option<Arc<Postprocessor>>,
+    /// Set by the first request.
+    pub(crate) times: OnceLock<StageTimes>,
 }
 
 /// A request's examples on their way to the model.
@@ -77,9 +84,13 @@ impl Pipeline {
         self.signature.check_names(&request.inputs).map_err(refused)?;
         self.signature.check_output_filter(&request.output_filter).map_err(refused)?;
         let deadline = request.deadline;
+        let named = || executors.metrics.stages(&call.model, call.version, &self.name);
+        let times = self.times.get_or_init(named);
         if self.preprocess.is_none() && self.postprocess.is_none() {
             self.check_model_inputs(&request.inputs)?;
-            return self.execute(executors, deadline, request.inputs, request.output_filter).await;
+            return self
+                .execute(executors, times, deadline, request.inputs, request.output_filter)
+                .await;
         }
         let context = CallContext {
             request_id: call.request_id,
@@ -89,7 +100,10 @@ impl Pipeline {
             deadline,
         };
         let prepared = match &self.preprocess {
-            Some(plugin) => preprocess(executors, plugin, &context, &request.inputs).await?,
+            Some(plugin) => {
+                let work = preprocess(executors, plugin, &context, &request.inputs);
+                timed(times, Stage::Preprocess, work).await?
+            }
             None => {
                 self.examples_as_sent(&request.inputs, executors.limits.examples_per_request)?
             }
@@ -97,11 +111,14 @@ impl Pipeline {
         let Prepared { examples, carry, batched } = prepared;
         let counts: Vec<_> = examples.iter().map(Vec::len).collect();
         let flat = examples.into_iter().flatten().collect();
-        let mut results = self.run_examples(executors, deadline, flat).await?.into_iter();
+        let mut results = self.run_examples(executors, times, deadline, flat).await?.into_iter();
         let results: Vec<Vec<TensorMap>> =
             counts.into_iter().map(|n| results.by_ref().take(n).collect()).collect();
         let mut answers = match &self.postprocess {
-            Some(plugin) => postprocess(executors, plugin, &context, results, carry).await?,
+            Some(plugin) => {
+                let work = postprocess(executors, plugin, &context, results, carry);
+                timed(times, Stage::Postprocess, work).await?
+            }
             None => results.into_iter().flatten().collect(),
         };
         if !request.output_filter.is_empty() {
@@ -138,6 +155,7 @@ impl Pipeline {
     async fn run_examples(
         &self,
         executors: &Executors,
+        times: &StageTimes,
         deadline: Deadline,
         examples: Vec<TensorMap>,
     ) -> Result<Vec<TensorMap>, ServeError> {
@@ -156,7 +174,7 @@ impl Pipeline {
                 ServeError::new(Code::Internal, Stage::Run, "examples could not be joined")
                     .with_source(e)
             })?;
-            let outputs = self.execute(executors, deadline, inputs, Vec::new()).await?;
+            let outputs = self.execute(executors, times, deadline, inputs, Vec::new()).await?;
             results.extend(unstack(&outputs, batch.len())?);
         }
         Ok(results)
@@ -189,15 +207,35 @@ impl Pipeline {
     async fn execute(
         &self,
         executors: &Executors,
+        times: &StageTimes,
         deadline: Deadline,
         inputs: TensorMap,
         outputs: Vec<String>,
     ) -> Result<TensorMap, ServeError> {
         let program = self.program.clone();
-        let run = move || program.run(&inputs, &outputs);
+        let queued = Instant::now();
+        let run = move || {
+            let begun = Instant::now();
+            (program.run(&inputs, &outputs), begun - queued, begun.elapsed())
+        };
         let answer = executors.engine.run(deadline, run).await;
-        answer.map_err(|e| queue_error(e, Stage::Run))?.map_err(run_error)
+        let (answer, waited, elapsed) = answer.map_err(|e| queue_error(e, Stage::Run))?;
+        times.observe(Stage::Queue, Some(waited));
+        times.observe(Stage::Run, Some(elapsed));
+        answer.map_err(run_error)
     }
+}
+
+/// Does a stage's work, and takes its time where it succeeds.
+async fn timed<T>(
+    times: &StageTimes,
+    stage: Stage,
+    work: impl Future<Output = Result<T, ServeError>>,
+) -> Result<T, ServeError> {
+    let begun = Instant::now();
+    let done = work.await?;
+    times.observe(stage, Some(begun.elapsed()));
+    Ok(done)
 }
 
 async fn preprocess(

@@ -9,4 +9,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogFormat, init_logs};
-pub use metrics::{LoadOutcome, Metrics};
+pub use metrics::{Finished, InFlight, Load, LoadOutcome, Metrics, RequestKind, StageTimes};

@@ -32,6 +32,12 @@ pub trait Serve: Send + Sync + 'static {
     /// Every model that the server was told to serve, in the order of names, whether it
     /// can answer or not. Never waits.
     fn models(&self) -> Vec<ModelReadiness>;
+
+    /// Whether the name is that of a model which the server was ever told to serve. Names
+    /// that are not may be made up by clients. Never waits.
+    fn knows(&self, model: &str) -> bool {
+        self.models().iter().any(|known| known.name == model)
+    }
 }
 
 /// A model that the server was told to serve.

@@ -5,41 +5,112 @@ use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use ingle_telemetry::Metrics;
-use ingle_types::{Code, Deadline, ServeError, Stage};
+use ingle_telemetry::{Finished, InFlight, Metrics, RequestKind};
+use ingle_types::{
+    Code, Deadline, ModelSpec, PredictRequest, Servable, Serve, ServeError, Stage, TensorMap,
+    Version,
+};
+
+use crate::Wire;
 
 /// A request that is being answered. Dropped before [`Call::finish`], it counts as
 /// cancelled: the client went away.
 pub(crate) struct Call {
     metrics: Metrics,
+    serve: Arc<dyn Serve>,
     api: &'static str,
     entrypoint: &'static str,
     started: Instant,
-    /// Set once the model is known to be one of ours, so that clients cannot make
-    /// label values.
-    model: OnceLock<String>,
+    seen: Mutex<Seen>,
     finished: bool,
+    _in_flight: InFlight,
+}
+
+/// What became known of a request while it was answered.
+#[derive(Clone, Default)]
+struct Seen {
+    /// Empty until the model is known to be one of ours, so that clients cannot make
+    /// label values.
+    model: String,
+    version: Option<Version>,
+    signature: String,
+    /// From the beginning until the model was asked first.
+    decode: Option<Duration>,
+    /// In the model, all times that it was asked.
+    run: Option<Duration>,
+    answered: Option<Instant>,
 }
 
 impl Call {
-    pub(crate) fn new(metrics: &Metrics, api: &'static str, entrypoint: &'static str) -> Self {
+    pub(crate) fn new(wire: &Wire, api: &'static str, entrypoint: &'static str) -> Self {
         Self {
-            metrics: metrics.clone(),
+            metrics: wire.metrics.clone(),
+            serve: wire.serve.clone(),
             api,
             entrypoint,
             started: Instant::now(),
-            model: OnceLock::new(),
+            seen: Mutex::default(),
             finished: false,
+            _in_flight: wire.metrics.begin(entrypoint),
         }
     }
 
-    pub(crate) fn found(&self, model: &str) {
-        self.model.get_or_init(|| model.to_owned());
+    /// The model that the request names. One that is not ours is not noted.
+    pub(crate) fn asks(&self, model: &str) {
+        if self.serve.knows(model) {
+            model.clone_into(&mut self.seen().model);
+        }
+    }
+
+    pub(crate) fn found(&self, servable: &dyn Servable) {
+        let mut seen = self.seen();
+        servable.model().clone_into(&mut seen.model);
+        seen.version = Some(servable.version());
+    }
+
+    /// Takes a handle to what answers for `model`.
+    pub(crate) fn resolve(&self, model: &ModelSpec) -> Result<Arc<dyn Servable>, ServeError> {
+        self.asks(&model.name);
+        let servable = self.serve.resolve(model)?;
+        self.found(&*servable);
+        Ok(servable)
+    }
+
+    /// Asks the model, and takes the time.
+    pub(crate) async fn predict(
+        &self,
+        servable: &dyn Servable,
+        request: PredictRequest,
+    ) -> Result<TensorMap, ServeError> {
+        let asked = Instant::now();
+        {
+            let mut seen = self.seen();
+            seen.decode.get_or_insert(asked - self.started);
+            if seen.signature.is_empty() && servable.signatures().contains_key(&request.signature) {
+                seen.signature.clone_from(&request.signature);
+            }
+        }
+        let outputs = servable.predict(request).await?;
+        let answered = Instant::now();
+        let mut seen = self.seen();
+        seen.run = Some(seen.run.unwrap_or_default() + (answered - asked));
+        seen.answered = Some(answered);
+        Ok(outputs)
+    }
+
+    /// The examples of Classify and its like, once they were answered.
+    pub(crate) fn examples(&self, count: usize) {
+        self.metrics.examples(&self.seen().model, count);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Whole after a panic too: each change is one assignment.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The rescue point: every outcome of a request passes here once.
@@ -53,12 +124,26 @@ impl Call {
     }
 
     fn count(&self, code: Option<Code>) {
-        let model = self.model.get().map_or("", String::as_str);
-        self.metrics.request(model, self.api, self.entrypoint, code, self.started.elapsed());
+        let seen = self.seen();
+        let kind = RequestKind {
+            model: &seen.model,
+            version: seen.version,
+            signature: &seen.signature,
+            api: self.api,
+            entrypoint: self.entrypoint,
+        };
+        let finished = Finished {
+            code,
+            elapsed: self.started.elapsed(),
+            decode: seen.decode,
+            run: seen.run,
+            encode: seen.answered.filter(|_| code.is_none()).map(|at| at.elapsed()),
+        };
+        self.metrics.request(&kind, &finished);
     }
 
     fn log(&self, error: &ServeError) {
-        let model = self.model.get().map_or("", String::as_str);
+        let model = self.seen().model.clone();
         let (api, entrypoint, stage) = (self.api, self.entrypoint, error.stage().name());
         let (code, message, cause) = (error.code().name(), error.message(), chain(error));
         match error.code() {
@@ -216,7 +301,10 @@ pub(crate) fn http_status(code: Code, stage: Stage) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use ingle_types::Tensor;
+
     use super::*;
+    use crate::tests::stub::Stubs;
 
     #[test]
     fn codes_have_one_status_in_each_protocol() {
@@ -243,15 +331,68 @@ mod tests {
         assert_eq!(http_status(Code::ResourceExhausted, Stage::Decode).as_u16(), 413);
     }
 
+    fn wire() -> Wire {
+        let limits = Arc::new(ingle_types::Limits::default());
+        Wire::new(Arc::new(Stubs::echoes()), Metrics::new(), limits)
+    }
+
     #[test]
     fn a_call_that_is_dropped_counts_as_cancelled() {
-        let metrics = Metrics::new();
-        let call = Call::new(&metrics, "Predict", "REST");
-        call.found("m");
+        let wire = wire();
+        let call = Call::new(&wire, "Predict", "REST");
+        call.asks("float");
+        assert!(wire.metrics.render().contains("ingle_requests_in_flight{entrypoint=\"REST\"} 1"));
         drop(call);
-        let _ = Call::new(&metrics, "Predict", "REST").finish(Ok(()));
-        let text = metrics.render();
-        assert!(text.contains(r#"model="m",api="Predict",entrypoint="REST",code="CANCELLED"} 1"#));
-        assert!(text.contains(r#"model="",api="Predict",entrypoint="REST",code="OK"} 1"#));
+        let text = wire.metrics.render();
+        let count =
+            ":tensorflow:serving:request_count{model_name=\"float\",status=\"CANCELLED\"} 1";
+        assert!(text.contains(count), "{text}");
+        assert!(text.contains("ingle_requests_in_flight{entrypoint=\"REST\"} 0"));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_counted_by_version_signature_and_stage() {
+        let wire = wire();
+        let call = Call::new(&wire, "Predict", "GRPC");
+        let spec = ModelSpec { name: "float".into(), version: Default::default() };
+        let servable = call.resolve(&spec).unwrap();
+        let request = PredictRequest {
+            signature: "other".into(),
+            inputs: [("x".to_owned(), Tensor::from_slice(&[1], &[1f32]).unwrap())].into(),
+            output_filter: Vec::new(),
+            deadline: Deadline::NONE,
+        };
+        call.predict(&*servable, request).await.unwrap();
+        call.finish(Ok(())).unwrap();
+        let text = wire.metrics.render();
+        let labels = "model=\"float\",version=\"1\",signature=\"other\"";
+        let count = format!(
+            "ingle_requests_total{{{labels},api=\"Predict\",entrypoint=\"GRPC\",code=\"OK\"}} 1"
+        );
+        assert!(text.contains(&count), "{text}");
+        for stage in ["decode", "encode"] {
+            let stage =
+                format!("ingle_stage_duration_seconds_count{{{labels},stage=\"{stage}\"}} 1");
+            assert!(text.contains(&stage), "{text}");
+        }
+        assert!(text.contains(":tensorflow:serving:runtime_latency_count{model_name=\"float\",API=\"Predict\",runtime=\"TF1\"} 1"));
+    }
+
+    #[test]
+    fn names_that_clients_make_up_are_no_labels() {
+        let wire = wire();
+        for name in ["made", "up"] {
+            let call = Call::new(&wire, "Predict", "GRPC");
+            let spec = ModelSpec { name: name.into(), version: Default::default() };
+            let outcome = call.resolve(&spec).map(drop);
+            let _ = call.finish(outcome);
+        }
+        let text = wire.metrics.render();
+        assert!(
+            text.contains(
+                ":tensorflow:serving:request_count{model_name=\"\",status=\"NOT_FOUND\"} 2"
+            )
+        );
+        assert!(!text.contains("made"), "{text}");
     }
 }

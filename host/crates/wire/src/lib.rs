@@ -13,6 +13,7 @@ mod call;
 mod inference;
 mod json;
 pub mod models_config;
+pub mod monitoring_config;
 pub mod proto;
 mod protobuf;
 mod server;

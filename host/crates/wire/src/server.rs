@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::models_config::ModelConfig;
 use crate::share::{Allowance, Share};
-use crate::{tfs_grpc, tfs_rest};
+use crate::{monitoring_config, tfs_grpc, tfs_rest};
 
 mod answers;
 mod arrivals;
@@ -63,6 +63,8 @@ pub struct Wire {
     pub(crate) cors: bool,
     /// Whether Predict answers over gRPC with `tensor_content`.
     pub(crate) tensor_content: bool,
+    /// Where the metrics are on the REST port; `None` = nowhere.
+    pub(crate) metrics_path: Option<Arc<str>>,
     /// Of [`Limits::streaming_calls`].
     pub(crate) streaming_calls: Arc<Semaphore>,
     /// `None` = which models there are is not for clients to say.
@@ -84,12 +86,14 @@ impl Wire {
     pub fn new(serve: Arc<dyn Serve>, metrics: Metrics, limits: Arc<Limits>) -> Self {
         let streaming_calls = limits.streaming_calls.min(Semaphore::MAX_PERMITS);
         let streaming_calls = Arc::new(Semaphore::new(streaming_calls));
+        let metrics_path = Some(monitoring_config::DEFAULT_PATH.into());
         Self {
             serve,
             metrics,
             limits,
             cors: false,
             tensor_content: false,
+            metrics_path,
             streaming_calls,
             reload: None,
             requests: Arc::default(),
@@ -103,6 +107,7 @@ impl Wire {
         self
     }
 
+        let metrics_path = Some(monitoring_config::DEFAULT_PATH.into());
     /// Lets Predict answer over gRPC with bytes in `tensor_content`, or in the field of
     /// the dtype, which is the default and what most clients read.
     #[must_use]

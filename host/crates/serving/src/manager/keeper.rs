@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use ingle_bundle::{FoundVersion, ModelSource};
-use ingle_telemetry::LoadOutcome;
+use ingle_telemetry::{Load, LoadOutcome};
 use ingle_types::Version;
 
 use crate::board::ModelBoard;
@@ -148,6 +148,7 @@ impl Keeper {
             match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(ModelEvent::Freed(version)) => {
                     self.versions.apply(version, Event::Freed);
+                    self.shared.metrics.weights_bytes(&self.name, version, None);
                     tracing::info!(model = %self.name, version, "version unloaded");
                     self.publish();
                 }
@@ -252,9 +253,10 @@ impl Keeper {
                 if !note.is_empty() {
                     tracing::warn!(model = %self.name, version, note, "plugin versions were refused");
                 }
-                self.shared.metrics.version_load(&self.name, LoadOutcome::Ok);
+                self.shared.metrics.weights_bytes(&self.name, version, Some(weights_bytes));
+                self.count_load(found, LoadOutcome::Ok, started);
             }
-            Err(error) => self.not_loaded(version, found, &error),
+            Err(error) => self.not_loaded(version, found, &error, started),
         }
     }
 
@@ -277,7 +279,13 @@ impl Keeper {
         Attempt { shared, model: &self.name, source: &self.source }.prepare(version, bundle)
     }
 
-    fn not_loaded(&mut self, version: Version, found: &FoundVersion, error: &VersionError) {
+    fn not_loaded(
+        &mut self,
+        version: Version,
+        found: &FoundVersion,
+        error: &VersionError,
+        started: Instant,
+    ) {
         if let Some(missing) = error.arriving() {
             tracing::info!(model = %self.name, version, "arriving: {missing}");
             self.apply(version, Event::Arriving(missing));
@@ -306,7 +314,7 @@ impl Keeper {
             self.without_plugins.insert(version, view.clone());
         }
         tracing::error!(model = %self.name, version, error = chain(error), again, "version not loaded");
-        self.shared.metrics.version_load(&self.name, LoadOutcome::Error);
+        self.count_load(found, LoadOutcome::Error, started);
     }
 
     fn cancel(&mut self, version: Version) {
@@ -324,6 +332,13 @@ impl Keeper {
         for (version, _) in self.due.extract_if(.., |_, due| *due <= now) {
             self.versions.retry(version);
         }
+    }
+
+    fn count_load(&self, found: &FoundVersion, outcome: LoadOutcome, started: Instant) {
+        let path = self.source.base_path().join(found.directory());
+        let (model, path) = (self.name.as_str(), path.to_string_lossy());
+        let load = Load { model, path: &path, outcome, elapsed: started.elapsed() };
+        self.shared.metrics.version_load(load);
     }
 
     fn unload(&mut self, version: Version) {

@@ -130,9 +130,11 @@ async fn the_metrics_page_has_one_path() {
     assert_eq!(http.predict("unknown", "{\"inputs\":1}").await.status, 404);
     let page = http.get("/monitoring/prometheus/metrics").await;
     assert_eq!(page.status, 200);
-    let found = r#"model="float",api="Predict",entrypoint="REST",code="OK"} 1"#;
+    assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{}", page.head);
+    let found = r#"model="float",version="1",signature="serving_default",api="Predict",entrypoint="REST",code="OK"} 1"#;
     assert!(page.text().contains(found), "{}", page.text());
-    let unknown = r#"model="",api="Predict",entrypoint="REST",code="NOT_FOUND"} 1"#;
+    let unknown =
+        r#"model="",version="",signature="",api="Predict",entrypoint="REST",code="NOT_FOUND"} 1"#;
     assert!(page.text().contains(unknown), "{}", page.text());
     // 73.
     let page = http.get("/monitoring/prometheus/metrics?a=b").await;
@@ -141,6 +143,40 @@ async fn the_metrics_page_has_one_path() {
         page.text(),
         "Unexpected path: /monitoring/prometheus/metrics?a=b. Should be /monitoring/prometheus/metrics"
     );
+}
+
+#[tokio::test]
+async fn the_metrics_page_may_be_elsewhere_or_nowhere() {
+    let server = Server::with_metrics_path(Some("/v1/metrics")).await;
+    let mut http = server.http().await;
+    assert_eq!(http.get("/v1/metrics").await.status, 200);
+    assert_eq!(
+        http.get("/v1/metrics?a").await.text(),
+        "Unexpected path: /v1/metrics?a. Should be /v1/metrics"
+    );
+    assert_eq!(http.get("/monitoring/prometheus/metrics").await.status, 404);
+    let server = Server::with_metrics_path(None).await;
+    let mut http = server.http().await;
+    assert_eq!(http.get("/monitoring/prometheus/metrics").await.status, 404);
+    assert_eq!(http.get("/v1/metrics").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_failure_counts_for_the_model_that_it_was_about() {
+    let server = Server::start().await;
+    let mut http = server.http().await;
+    assert_eq!(http.predict("float", "{\"inputs\"").await.status, 400);
+    assert_eq!(http.predict("float/versions/9", "{\"inputs\":1}").await.status, 404);
+    assert_eq!(http.get("/v1/models/float").await.status, 200);
+    let page = http.get("/monitoring/prometheus/metrics").await.text();
+    for status in ["INVALID_ARGUMENT", "NOT_FOUND", "OK"] {
+        let line = format!(
+            ":tensorflow:serving:request_count{{model_name=\"float\",status=\"{status}\"}} 1\n"
+        );
+        assert!(page.contains(&line), "{page}");
+    }
+    let latency = ":tensorflow:serving:request_latency_count{model_name=\"float\",API=\"\",entrypoint=\"REST\"} 1\n";
+    assert!(page.contains(latency), "{page}");
 }
 
 #[tokio::test]

@@ -45,6 +45,10 @@ impl Server {
         Self::of(wire(Stubs::echoes(), Limits::default()).with_tensor_content(true)).await
     }
 
+    pub(super) async fn with_metrics_path(path: Option<&str>) -> Self {
+        Self::of(wire(Stubs::echoes(), Limits::default()).with_metrics_path(path)).await
+    }
+
     /// One that takes lists of models from clients.
     pub(super) async fn reloading(reload: Arc<dyn Reload>) -> Self {
         Self::of(wire(Stubs::echoes(), Limits::default()).with_reload(reload)).await

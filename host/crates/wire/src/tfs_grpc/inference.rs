@@ -76,11 +76,11 @@ async fn one<M: Method>(
         merged.map_err(|e| unary::invalid("the ModelSpec cannot be parsed").with_source(e))
     })?;
     let (model, signature) = spec::read(asked)?;
-    let servable = wire.serve.resolve(&model)?;
-    call.found(servable.model());
+    let servable = call.resolve(&model)?;
     let task = Task::new(&servable, signature, UNKNOWN_SIGNATURE, method)?;
     let examples = examples(wire, input).await?;
-    let answer = task.run(&examples, wire.limits.request_bytes, deadline).await?;
+    let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
+    call.examples(examples.len());
     Ok((answered_by(model.name, &*servable, task.name), answer))
 }
 

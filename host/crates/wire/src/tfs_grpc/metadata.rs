@@ -7,20 +7,18 @@ use prost_types::Any;
 
 use super::predict::version;
 use super::{spec, unary};
-use crate::Wire;
 use crate::call::Call;
 use crate::proto::tensorflow::serving as pb;
 use crate::signature_def::signature_defs;
 
 const FIELD: &str = "signature_def";
 
-pub(super) fn answer(wire: &Wire, call: &Call, message: Bytes) -> Result<Bytes, ServeError> {
+pub(super) fn answer(call: &Call, message: Bytes) -> Result<Bytes, ServeError> {
     let request: pb::GetModelMetadataRequest = unary::decode(message)?;
     let spec = spec::given(request.model_spec)?;
     check(&request.metadata_field)?;
     let (model, _) = spec::read(Some(spec))?;
-    let servable = wire.serve.resolve(&model)?;
-    call.found(servable.model());
+    let servable = call.resolve(&model)?;
     let signatures = Any {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".into(),
         value: signature_defs(&*servable).encode_to_vec(),

@@ -75,7 +75,7 @@ where
         return method.answer(wire, request, stop).await;
     }
     let method = Method::of(request.uri().path());
-    let call = Call::new(&wire.metrics, method.name(), "GRPC");
+    let call = Call::new(wire, method.name(), "GRPC");
     let outcome = answer(wire, &call, method, request).await;
     unary::respond(call.finish(outcome))
 }
@@ -111,7 +111,7 @@ where
             }
             Method::GetModelMetadata => {
                 let message = unary::message(request, small, &wire.limits).await?;
-                metadata::answer(wire, call, message)
+                metadata::answer(call, message)
             }
             Method::GetModelStatus => {
                 let message = unary::message(request, small, &wire.limits).await?;

@@ -28,16 +28,16 @@ pub(super) async fn answer(
     let (asked, input) = read(message, wire.limits.tensors_per_request)?;
     let first = asked.first().and_then(|task| task.model_spec.clone());
     let (model, _) = spec::read(Some(first.unwrap_or_default()))?;
-    let servable = wire.serve.resolve(&model)?;
-    call.found(servable.model());
+    let servable = call.resolve(&model)?;
     let tasks = tasks(&servable, asked, &model.name)?;
     let examples = examples(wire, input).await?;
     let mut results = Vec::new();
     for task in tasks {
-        let answer = task.run(&examples, wire.limits.request_bytes, deadline).await?;
+        let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
         let spec = answered_by(model.name.clone(), &*servable, task.name);
         results.push(pb::InferenceResult { model_spec: Some(spec), result: Some(answer) });
     }
+    call.examples(examples.len());
     unary::encode(&pb::MultiInferenceResponse { results })
 }
 

@@ -23,8 +23,7 @@ pub(super) async fn answer(
 ) -> Result<Bytes, ServeError> {
     let request = Request::read(message, &wire.limits)?;
     let (model, signature) = spec::read(request.spec)?;
-    let servable = wire.serve.resolve(&model)?;
-    call.found(servable.model());
+    let servable = call.resolve(&model)?;
     let signature = effective(&*servable, signature);
     let known = servable.signatures().get(&signature).ok_or_else(|| {
         let message = format!("Serving signature key \"{signature}\" not found.");
@@ -34,14 +33,13 @@ pub(super) async fn answer(
     known.check_names(&request.inputs).map_err(refused)?;
     let inputs = tensors(request.inputs, &wire.limits)?;
     known.check_output_filter(&request.output_filter).map_err(refused)?;
-    let outputs = servable
-        .predict(PredictRequest {
-            signature: signature.clone(),
-            inputs,
-            output_filter: request.output_filter,
-            deadline,
-        })
-        .await?;
+    let asked = PredictRequest {
+        signature: signature.clone(),
+        inputs,
+        output_filter: request.output_filter,
+        deadline,
+    };
+    let outputs = call.predict(&*servable, asked).await?;
     let spec = pb::ModelSpec {
         name: model.name,
         version_choice: version(&*servable),

@@ -17,14 +17,18 @@ pub(super) async fn answer(wire: &Wire, message: Bytes) -> Result<Bytes, ServeEr
     };
     let models = models_config::of_call(request.config)
         .map_err(|error| ServeError::new(error.code(), Stage::Decode, error.to_string()))?;
-    reload.reload(models).await?;
     // TensorFlow Serving answers zero for a counter that it does not know.
-    let metric = |name| {
-        let value_increase = Some(pb::metric::ValueIncrease::Int64ValueIncrease(0));
+    let value = |name: &String| wire.metrics.counter(name).unwrap_or_default();
+    let before: Vec<u64> = request.metric_names.iter().map(value).collect();
+    reload.reload(models).await?;
+    let metric = |(name, before): (String, u64)| {
+        let increase = value(&name).saturating_sub(before);
+        let increase = i64::try_from(increase).unwrap_or(i64::MAX);
+        let value_increase = Some(pb::metric::ValueIncrease::Int64ValueIncrease(increase));
         pb::Metric { name, value_increase }
     };
     unary::encode(&pb::ReloadConfigResponse {
         status: Some(pb::StatusProto::default()),
-        metric: request.metric_names.into_iter().map(metric).collect(),
+        metric: request.metric_names.into_iter().zip(before).map(metric).collect(),
     })
 }

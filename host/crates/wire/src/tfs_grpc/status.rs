@@ -9,8 +9,8 @@ use crate::proto::tensorflow::serving as pb;
 pub(super) fn answer(wire: &Wire, call: &Call, message: Bytes) -> Result<Bytes, ServeError> {
     let request: pb::GetModelStatusRequest = unary::decode(message)?;
     let (model, version) = spec::read_for_status(request.model_spec)?;
+    call.asks(&model);
     let versions = wire.serve.status(&model, version)?;
-    call.found(&model);
     unary::encode(&pb::GetModelStatusResponse {
         model_version_status: versions.into_iter().map(row).collect(),
     })

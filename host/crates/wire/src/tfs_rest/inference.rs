@@ -50,10 +50,12 @@ async fn run<M: Method>(
     let (limits, bytes) = (wire.limits.clone(), body.len());
     let decode = move || examples::decode(&body.decode()?, &limits);
     let (signature, examples) = offload(bytes, decode).await?;
-    let servable = wire.serve.resolve(&model)?;
-    call.found(servable.model());
+    let servable = call.resolve(&model)?;
     let task = Task::new(&servable, signature, UNKNOWN_SIGNATURE, method)?;
-    task.run(&Arc::new(examples), wire.limits.request_bytes, deadline).await
+    let examples = Arc::new(examples);
+    let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
+    call.examples(examples.len());
+    Ok(answer)
 }
 
 fn classifications(rows: &[pb::Classifications]) -> Result<Vec<u8>, ServeError> {

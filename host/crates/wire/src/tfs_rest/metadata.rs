@@ -63,7 +63,7 @@ struct Dim {
 
 pub(super) fn answer(wire: &Wire, call: &Call, model: &ModelSpec) -> Result<Vec<u8>, ServeError> {
     let servable = wire.serve.resolve(model)?;
-    call.found(servable.model());
+    call.found(&*servable);
     let signatures = signature_defs(&*servable).signature_def.into_iter();
     let signature_def = signatures.map(|(name, signature)| (name, def(signature))).collect();
     print(&Response {

@@ -37,9 +37,10 @@ use crate::call::{self, Call, http_status};
 use crate::json::write_string;
 use path::Route;
 
-const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+/// Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers one call. Once `stop` is cancelled, the server is not ready.
 pub(crate) async fn handle<B>(
@@ -77,9 +78,12 @@ where
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let route = path::route(head.method.as_str(), target);
     let api = route.as_ref().map_or("Unknown", Route::api);
-    let call = Call::new(&wire.metrics, api, "REST");
+    let call = Call::new(wire, api, "REST");
     let outcome = match route {
-        Ok(route) => answer(wire, &call, route, &head.headers, body).await,
+        Ok(route) => {
+            call.asks(route.model());
+            answer(wire, &call, route, &head.headers, body).await
+        }
         Err(error) => {
             discard(body, &wire.limits).await;
             Err(error.into())
@@ -94,7 +98,7 @@ fn beside_the_api(wire: &Wire, head: &Parts, stop: &CancellationToken) -> Option
         return Some(refusal);
     }
     let path = head.uri.path();
-    if path == METRICS_PATH {
+    if wire.metrics_path.as_deref() == Some(path) {
         Some(metrics(wire, &head.method, head.uri.path_and_query()))
     } else if !is_api(path) {
         let health = health::answer(&*wire.serve, &head.method, path, stop.is_cancelled());
@@ -138,7 +142,7 @@ where
             }
             Route::Status { model, version } => {
                 discard(body, &wire.limits).await;
-                status::answer(wire, call, &model, version)
+                status::answer(wire, &model, version)
             }
         }
     };
@@ -197,11 +201,16 @@ fn metrics(wire: &Wire, method: &Method, target: Option<&PathAndQuery>) -> Respo
     if method != Method::GET && method != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
     }
+    let known = wire.metrics_path.as_deref();
     match target.map(PathAndQuery::as_str) {
-        Some(METRICS_PATH) | None => plain(StatusCode::OK, wire.metrics.render()),
-        Some(other) => {
-            let text = format!("Unexpected path: {other}. Should be {METRICS_PATH}");
+        Some(other) if Some(other) != known => {
+            let text = format!("Unexpected path: {other}. Should be {}", known.unwrap_or_default());
             plain(StatusCode::BAD_REQUEST, text)
         }
+        _ => metrics_page(wire),
     }
+}
+
+pub(crate) fn metrics_page(wire: &Wire) -> Response<Reply> {
+    with_type(StatusCode::OK, METRICS, wire.metrics.render())
 }

@@ -17,6 +17,17 @@ pub(super) enum Route {
 }
 
 impl Route {
+    /// The model that the path names.
+    pub(super) fn model(&self) -> &str {
+        match self {
+            Self::Predict(model)
+            | Self::Classify(model)
+            | Self::Regress(model)
+            | Self::Metadata(model) => &model.name,
+            Self::Status { model, .. } => model,
+        }
+    }
+
     pub(super) const fn api(&self) -> &'static str {
         match self {
             Self::Predict(_) => "Predict",

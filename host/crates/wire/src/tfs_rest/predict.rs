@@ -16,16 +16,14 @@ pub(super) async fn answer(
     let decoded =
         offload(body.len(), move || decode::decode(&body.decode()?, &model, &*serve, &limits))
             .await?;
-    call.found(decoded.servable.model());
-    let outputs = decoded
-        .servable
-        .predict(PredictRequest {
-            signature: decoded.signature,
-            inputs: decoded.inputs,
-            output_filter: Vec::new(),
-            deadline,
-        })
-        .await?;
+    call.found(&*decoded.servable);
+    let asked = PredictRequest {
+        signature: decoded.signature,
+        inputs: decoded.inputs,
+        output_filter: Vec::new(),
+        deadline,
+    };
+    let outputs = call.predict(&*decoded.servable, asked).await?;
     let bytes = outputs.values().map(Tensor::size_bytes).sum();
     offload(bytes, move || Ok(render::render(&outputs, decoded.form)?)).await
 }

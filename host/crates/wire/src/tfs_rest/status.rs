@@ -3,7 +3,6 @@ use serde::Serialize;
 
 use super::metadata::print;
 use crate::Wire;
-use crate::call::Call;
 
 #[derive(Serialize)]
 struct Status {
@@ -26,12 +25,10 @@ struct Reason {
 
 pub(super) fn answer(
     wire: &Wire,
-    call: &Call,
     model: &str,
     version: Option<Version>,
 ) -> Result<Vec<u8>, ServeError> {
     let versions = wire.serve.status(model, version)?;
-    call.found(model);
     print(&Status { model_version_status: versions.into_iter().map(row).collect() })
 }
 
