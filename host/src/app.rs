@@ -8,14 +8,15 @@ use ingle_bundle::PluginSource;
 use ingle_engine::Engine;
 use ingle_plugins::{PluginHost, PluginHostConfig};
 use ingle_serving::{Executors, Manager, ManagerConfig, PluginRepository, Server};
-use ingle_telemetry::Metrics;
+use ingle_telemetry::{LogFilter, Metrics};
 use ingle_types::Limits;
-use ingle_wire::{Tally, Wire};
+use ingle_wire::{Admin, Tally, Wire};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::listen::{Listeners, Sockets};
+use crate::operate::Controls;
 use crate::reload::{ClientReload, follow};
 use crate::running::Running;
 use crate::signals::Signals;
@@ -30,23 +31,28 @@ pub(crate) enum Drain {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
-pub(crate) async fn run(config: Config) -> anyhow::Result<Drain> {
+pub(crate) async fn run(config: Config, logs: LogFilter) -> anyhow::Result<Drain> {
     // First of all: as a container's first process, what is not handled is ignored.
     let signals = Signals::new()?;
     let (stop, end) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(signals.cancel(stop.clone(), end.clone()));
-    end.run_until_cancelled(serve(config, stop)).await.unwrap_or(Ok(Drain::CutOff))
+    end.run_until_cancelled(serve(config, logs, stop)).await.unwrap_or(Ok(Drain::CutOff))
 }
 
-async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<Drain> {
+async fn serve(
+    mut config: Config,
+    logs: LogFilter,
+    stop: CancellationToken,
+) -> anyhow::Result<Drain> {
     let limits = Arc::new(config.limits.clone());
     let metrics = Metrics::new();
     // Ports are taken before models load, so that one in use is told at once.
     // They listen only when the models are there: an open port means ready.
-    let sockets = Sockets::bind(&config)?;
+    let mut sockets = Sockets::bind(&config)?;
     let (cors, tensor_content) = (config.cors, config.tensor_content);
     let metrics_path = config.metrics_path.clone();
-    let followed = config.followed.clone();
+    let (followed, models_file) = (config.followed.clone(), config.models_file.clone());
+    let admin_token = config.admin.take().and_then(|admin| admin.token);
     let (shared, measured) = (limits.clone(), metrics.clone());
     // Looking for a device may take seconds.
     let starting = spawn_blocking(move || start_manager(config, shared, measured));
@@ -55,23 +61,33 @@ async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<Drain>
     };
     let manager = manager.context("the manager panicked")??;
     let (list, board) = (manager.model_list(), manager.board());
+    let (operator, wait) = (manager.operator(), limits.startup_wait);
     let mut running = Running::new(manager);
-    if stop.run_until_cancelled(running.loaded(limits.startup_wait)).await.is_none() {
-        return Ok(Drain::Complete);
-    }
-    let wait = limits.startup_wait;
-    if let (Some(followed), Some(list)) = (followed, list.clone()) {
-        tokio::spawn(follow(followed, list, wait));
-    }
     let serve = Arc::new(Server::new(board));
     let mut wire = Wire::new(serve, metrics, limits)
         .with_cors(cors)
         .with_tensor_content(tensor_content)
         .with_metrics_path(metrics_path.as_deref());
+    let mut operators = JoinSet::new();
+    if let Some(listener) = sockets.listen_to_operators()? {
+        let (listed, stop) = (list.clone().zip(models_file), stop.clone());
+        let controls = Controls { operator, listed, logs, stop: stop.clone(), wait };
+        let admin = Admin::new(wire.clone(), Arc::new(controls), admin_token);
+        operators.spawn(async move { admin.serve(listener, stop).await });
+    }
+    if stop.run_until_cancelled(running.loaded(wait)).await.is_none() {
+        operators.join_all().await;
+        return Ok(Drain::Complete);
+    }
+    if let (Some(followed), Some(list)) = (followed, list.clone()) {
+        tokio::spawn(follow(followed, list, wait));
+    }
     if let Some(list) = list {
         wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
     }
     let drain = serve_until_stopped(&wire, sockets.listen()?, stop).await?;
+    // Whoever asked for the drain is answered; how that ends is no news to anybody else.
+    operators.join_all().await;
     running.unload().await;
     let Tally { begun, answered } = wire.requests();
     tracing::info!(?drain, requests = begun, answered, "stopped");

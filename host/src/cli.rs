@@ -98,6 +98,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_parser = path_or_none())]
     pub(crate) monitoring_config_file: Option<PathBuf>,
 
+    /// Port for operators: reload, load, unload, drain, log level, metrics; 0 = off.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) admin_port: u16,
+
+    /// Address that --admin_port listens on. Any that others reach needs --admin_token_file.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) admin_bind_address: std::net::IpAddr,
+
+    /// File with the token that operators show, as in Authorization: Bearer TOKEN.
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
+    pub(crate) admin_token_file: Option<PathBuf>,
+
     /// gRPC port; 0 = off.
     #[arg(long, value_name = "PORT", default_value_t = 8500)]
     pub(crate) port: u16,
@@ -268,6 +280,7 @@ mod tests {
             "ssl_config_file",
             "rest_api_ssl_config_file",
             "monitoring_config_file",
+            "admin_token_file",
             "cache_dir",
         ];
         for flag in flags {

@@ -20,6 +20,7 @@ pub(crate) struct Sockets {
     grpc: Option<TcpSocket>,
     grpc_socket: Option<Bound>,
     rest: Option<TcpSocket>,
+    admin: Option<TcpSocket>,
     grpc_tls: Option<Tls>,
     rest_tls: Option<Tls>,
 }
@@ -57,9 +58,19 @@ impl Sockets {
             grpc: bind_port(config.grpc, "--port")?,
             grpc_socket: grpc_socket.transpose()?,
             rest: bind_port(config.rest, "--rest_api_port")?,
+            admin: bind_port(config.admin.as_ref().map(|admin| admin.address), "--admin_port")?,
             grpc_tls: config.grpc_tls.clone(),
             rest_tls: config.rest_tls.clone(),
         })
+    }
+
+    /// Listens to operators, who may want to see models that are still loading.
+    pub(crate) fn listen_to_operators(&mut self) -> io::Result<Option<Listener>> {
+        let Some(socket) = self.admin.take() else { return Ok(None) };
+        let listener = socket.listen(ACCEPT_QUEUE)?;
+        let address = listener.local_addr()?;
+        tracing::info!("listening to operators at {address}");
+        Ok(Some(Listener::from(listener)))
     }
 
     /// Listens, and says so in the lines that scripts wait for.

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod listen;
 mod model;
+mod operate;
 mod reload;
 mod running;
 mod signals;
@@ -51,9 +52,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(e) => return fail(EXIT_USAGE, &e),
     };
-    if let Err(e) = ingle_telemetry::init_logs(&config.log_level, config.log_format) {
-        return fail(EXIT_USAGE, &anyhow::anyhow!("--log_level: {e}"));
-    }
+    let filter = config::log_filter(&config.log_level);
+    let logs = match ingle_telemetry::init_logs(&config.log_level, &filter, config.log_format) {
+        Ok(logs) => logs,
+        Err(e) => return fail(EXIT_USAGE, &anyhow::anyhow!("--log_level: {e}")),
+    };
     for flag in line.ignored {
         tracing::info!(flag, "accepted, but it has no meaning here");
     }
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(EXIT_UNAVAILABLE, &anyhow::anyhow!("cannot start threads: {e}")),
     };
-    let ended = runtime.block_on(app::run(config));
+    let ended = runtime.block_on(app::run(config, logs));
     // Whatever still runs has nobody to answer to.
     runtime.shutdown_background();
     match ended {

@@ -36,7 +36,7 @@ impl Reload for ClientReload {
     }
 }
 
-fn code(error: &ReloadError) -> Code {
+pub(crate) fn code(error: &ReloadError) -> Code {
     match error {
         ReloadError::Unavailable { .. } => Code::Unknown,
         ReloadError::Platform { .. } => Code::InvalidArgument,
@@ -92,7 +92,7 @@ fn refused(file: &Path, error: &dyn std::fmt::Display) {
 }
 
 /// On a thread that may wait: the file may lie far away.
-async fn read(file: &Path) -> anyhow::Result<String> {
+pub(crate) async fn read(file: &Path) -> anyhow::Result<String> {
     let file = file.to_owned();
     tokio::task::spawn_blocking(move || config::config_text(&file)).await?
 }

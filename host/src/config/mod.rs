@@ -14,7 +14,7 @@ use ingle_engine::{DeviceChoice, Optimize};
 use ingle_serving::{ModelConfig, Models, RetryPolicy, VersionPolicy};
 use ingle_telemetry::LogFormat;
 use ingle_types::Limits;
-use ingle_wire::{Tls, models_config, monitoring_config, ssl_config};
+use ingle_wire::{Tls, Token, models_config, monitoring_config, ssl_config};
 
 pub(crate) use stacks::restart_with_larger_stacks;
 
@@ -34,6 +34,10 @@ const QUIET: &str = "cubecl_runtime=warn,cubecl_wgpu=warn,naga=warn,wgpu_core=wa
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) models: Models,
+    /// The file that lists them.
+    pub(crate) models_file: Option<PathBuf>,
+    /// Where operators are listened to; `None` = nowhere.
+    pub(crate) admin: Option<AdminConfig>,
     /// The file that lists the models, where it is looked at again.
     pub(crate) followed: Option<FollowedFile>,
     pub(crate) plugin_repository: Option<PathBuf>,
@@ -56,6 +60,7 @@ pub(crate) struct Config {
     pub(crate) device: DeviceChoice,
     pub(crate) optimize: Optimize,
     pub(crate) cache_dir: Option<PathBuf>,
+    /// As the user asked for it.
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) limits: Limits,
@@ -85,6 +90,34 @@ impl ImageModel {
         let name = name.unwrap_or_else(|| "model".to_owned());
         let folder = PathBuf::from(folder.unwrap_or_else(|| "/models".to_owned()));
         Self { base_path: folder.join(&name), name }
+    }
+}
+
+/// The listener for operators.
+#[derive(Debug)]
+pub(crate) struct AdminConfig {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Option<Token>,
+}
+
+impl AdminConfig {
+    fn of(args: &ServeArgs) -> anyhow::Result<Option<Self>> {
+        let file = given(args.admin_token_file.as_deref());
+        let token = file.map(|file| {
+            let token = || Ok::<_, anyhow::Error>(Token::new(&config_text(file)?)?);
+            token().with_context(|| format!("--admin_token_file={}", file.display()))
+        });
+        let token = token.transpose()?;
+        if args.admin_port == 0 {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(args.admin_bind_address, args.admin_port);
+        ensure!(
+            address.ip().is_loopback() || token.is_some(),
+            "--admin_bind_address={} can be reached from outside: --admin_token_file is needed",
+            address.ip()
+        );
+        Ok(Some(Self { address, token }))
     }
 }
 
@@ -133,6 +166,8 @@ impl Config {
         let (models, plugins) = models(&args)?;
         Ok(Self {
             models,
+            models_file: args.model_config_file.clone(),
+            admin: AdminConfig::of(&args)?,
             followed,
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
             grpc,
@@ -155,7 +190,7 @@ impl Config {
                 Some(dir) => given(Some(dir)).map(Path::to_owned),
                 None => default_cache_dir(),
             },
-            log_level: log_filter(&args.log_level),
+            log_level: args.log_level,
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
             limits: Limits {
                 drain_delay: args.drain_delay_seconds,
@@ -342,6 +377,15 @@ mod tests {
             refused(&[&base, "--monitoring_config_file=/no"])
                 .contains("--monitoring_config_file=/no")
         );
+        let admin = ["--admin_port=1", "--admin_bind_address=0.0.0.0"];
+        assert!(refused(&[&base, admin[0], admin[1]]).contains("--admin_token_file is needed"));
+        let token = format!("--admin_token_file={}", ssl.display());
+        let error = config(&[&base, &token]).unwrap_err();
+        assert!(format!("{error:#}").contains("holds fewer than 16 characters"), "{error:#}");
+        std::fs::write(&ssl, "0123456789abcdef\n").unwrap();
+        assert!(config(&[&base, admin[0], admin[1], &token]).unwrap().admin.is_some());
+        assert!(config(&[&base]).unwrap().admin.is_none());
+        assert!(config(&[&base, admin[0]]).unwrap().admin.unwrap().address.ip().is_loopback());
         assert!(refused(&["--model_config_file=/no"]).contains("--model_config_file=/no"));
     }
 

@@ -83,7 +83,7 @@ impl ModelCommand {
 /// Runs the command and says how it ended.
 pub(crate) fn main(command: ModelCommand) -> ExitCode {
     // The filter is our own.
-    let _ = ingle_telemetry::init_logs(&config::log_filter("warn"), LogFormat::Text);
+    let _ = ingle_telemetry::init_logs("warn", &config::log_filter("warn"), LogFormat::Text);
     if let Some(status) = config::restart_with_larger_stacks(command.common().device) {
         return status;
     }

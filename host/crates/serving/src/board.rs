@@ -45,6 +45,16 @@ impl Board {
     pub fn models(&self) -> BTreeMap<String, usize> {
         self.models.load().iter().map(|(name, m)| (name.clone(), m.available.len())).collect()
     }
+
+    /// A model's versions and labels as they are now; `None` for one never listed.
+    pub(crate) fn model(&self, name: &str) -> Option<Arc<ModelBoard>> {
+        self.models.load().get(name).cloned()
+    }
+
+    /// All models that were ever seen.
+    pub(crate) fn all(&self) -> Arc<BTreeMap<String, Arc<ModelBoard>>> {
+        self.models.load_full()
+    }
 }
 
 /// The board as the protocols see it.

@@ -19,7 +19,8 @@ mod servable;
 
 pub use board::{Board, Server};
 pub use manager::{
-    Manager, ManagerConfig, ModelConfig, ModelList, Models, ReloadError, RetryPolicy, VersionPolicy,
+    Manager, ManagerConfig, ModelConfig, ModelList, ModelReport, Models, Operator, OperatorError,
+    ReloadError, RetryPolicy, VersionPolicy, VersionReport,
 };
 pub use pipeline::Executors;
 pub use plugin_repository::PluginRepository;

@@ -8,5 +8,5 @@
 mod logs;
 mod metrics;
 
-pub use logs::{LogFormat, init_logs};
+pub use logs::{LogFilter, LogFormat, init_logs};
 pub use metrics::{Finished, InFlight, Load, LoadOutcome, Metrics, RequestKind, StageTimes};

@@ -7,6 +7,7 @@
 //! servable, decode by its signature, predict.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod body;
 mod budget;
 mod call;
@@ -29,4 +30,5 @@ mod tfs_rest;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, Model, ModelVersion, Operate, Token, TokenError};
 pub use server::{DrainError, Listener, Reload, Tally, Tls, Wire};

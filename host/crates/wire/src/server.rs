@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Admin;
+use crate::body::Reply;
 use crate::models_config::ModelConfig;
 use crate::share::{Allowance, Share};
 use crate::{monitoring_config, tfs_grpc, tfs_rest};
@@ -107,7 +109,14 @@ impl Wire {
         self
     }
 
-        let metrics_path = Some(monitoring_config::DEFAULT_PATH.into());
+    /// Answers with the metrics at this path of the REST port, or nowhere. Without a word
+    /// they are where TensorFlow Serving has them.
+    #[must_use]
+    pub fn with_metrics_path(mut self, path: Option<&str>) -> Self {
+        self.metrics_path = path.map(Into::into);
+        self
+    }
+
     /// Lets Predict answer over gRPC with bytes in `tensor_content`, or in the field of
     /// the dtype, which is the default and what most clients read.
     #[must_use]
@@ -295,6 +304,38 @@ impl Pause {
 }
 
 async fn rest_connection(wire: Wire, stream: Stream, stop: Stop) {
+    let served = wire.clone();
+    let answer = move |request, asked: CancellationToken| {
+        let wire = served.clone();
+        async move { tfs_rest::handle(&wire, request, &asked).await }
+    };
+    http1_connection(wire, stream, stop, answer).await;
+}
+
+/// Answers operators until `shutdown`.
+pub(crate) async fn serve_admin(
+    admin: Admin,
+    listener: Listener,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let connections = Connections::new(admin.wire(), shutdown);
+    let serve = move |stream, stop| {
+        let (admin, wire) = (admin.clone(), admin.wire().clone());
+        let answer = move |request, asked: CancellationToken| {
+            let admin = admin.clone();
+            async move { admin.handle(request, asked.is_cancelled()).await }
+        };
+        http1_connection(wire, stream, stop, answer)
+    };
+    connections.accept(listener, HTTP_1_1, serve).await
+}
+
+/// `answer` is told when the server is not ready any more.
+async fn http1_connection<A, F>(wire: Wire, stream: Stream, stop: Stop, answer: A)
+where
+    A: Fn(Request<Incoming>, CancellationToken) -> F,
+    F: Future<Output = Response<Reply>>,
+{
     // Below it hyper refuses to be built.
     const LEAST_BUFFER: usize = 8 * 1024;
     let limits = wire.limits.clone();
@@ -302,12 +343,13 @@ async fn rest_connection(wire: Wire, stream: Stream, stop: Stop) {
     let arrivals = Arrivals::default();
     let (asked, arriving) = (stop.asked.clone(), arrivals.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (wire, asked) = (wire.clone(), asked.clone());
+        let asked = asked.clone();
         let mut open = wire.requests.begin(arriving.clone());
+        // Nobody reads the body of its answer.
+        open.answered = request.method() == Method::HEAD;
+        let answer = answer(request, asked.clone());
         async move {
-            // Nobody reads the body of its answer.
-            open.answered = request.method() == Method::HEAD;
-            let mut response = tfs_rest::handle(&wire, request, &asked).await;
+            let mut response = answer.await;
             if asked.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -1,5 +1,6 @@
 //! Both protocols over real sockets, against models that answer with their inputs.
 
+mod admin;
 mod drain;
 mod grpc;
 mod grpc_malformed;

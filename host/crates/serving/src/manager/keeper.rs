@@ -10,8 +10,8 @@ use ingle_types::Version;
 use crate::board::ModelBoard;
 use crate::manager::load::{Attempt, VersionError};
 use crate::manager::loading::Attempts;
-use crate::manager::versions::{Action, Event, Versions};
-use crate::manager::{ModelConfig, ModelEvent, ReadyLatch, Shared};
+use crate::manager::versions::{Action, Event, Held, Versions};
+use crate::manager::{Hold, ModelConfig, ModelEvent, ReadyLatch, Shared};
 use crate::plugin_repository::View;
 use crate::servable::{Loaded, LoadedParts};
 
@@ -57,6 +57,7 @@ enum Wake {
     /// Versions that failed are to be tried again.
     Retry,
     Configured(ReadyLatch),
+    Held(ReadyLatch),
     Stop,
 }
 
@@ -105,6 +106,14 @@ impl Keeper {
                     self.publish();
                     drop(ready);
                 }
+                Wake::Held(ready) => {
+                    if !self.retired {
+                        self.list(false);
+                    }
+                    self.settle();
+                    self.publish();
+                    drop(ready);
+                }
                 Wake::Poll | Wake::Retry if self.retired => {}
                 Wake::Retry => {
                     self.retry_due();
@@ -125,6 +134,7 @@ impl Keeper {
 
     /// What the model is to be from now on.
     fn configure(&mut self, config: Option<ModelConfig>) {
+        self.versions.set_held(Held::default());
         self.retired = config.is_none();
         let Some(config) = config else {
             self.labels.clear();
@@ -136,6 +146,34 @@ impl Keeper {
         }
         self.labels = config.labels;
         self.versions.set_policy(config.policy);
+    }
+
+    /// Takes out of service what an operator wants, or lets it be served again; what has
+    /// failed is then tried again.
+    fn hold(&mut self, hold: Hold) {
+        let mut held = self.versions.held().clone();
+        match hold {
+            Hold { version: None, held: true } => held.all = true,
+            Hold { version: None, held: false } => held = Held::default(),
+            Hold { version: Some(version), held: true } => {
+                held.versions.insert(version);
+            }
+            Hold { version: Some(version), held: false } => {
+                // Of a model that is held as a whole, this version alone is wanted.
+                if std::mem::take(&mut held.all) {
+                    held.versions = self.versions.known();
+                }
+                held.versions.remove(&version);
+            }
+        }
+        if !hold.held {
+            for version in self.versions.known() {
+                if hold.version.is_none_or(|wanted| wanted == version) {
+                    self.versions.retry(version);
+                }
+            }
+        }
+        self.versions.set_held(held);
     }
 
     /// Waits for the next poll, or for something else to do.
@@ -155,6 +193,10 @@ impl Keeper {
                 Ok(ModelEvent::Configure(config, ready)) => {
                     self.configure(config);
                     return Wake::Configured(ready);
+                }
+                Ok(ModelEvent::Hold(hold, ready)) => {
+                    self.hold(hold);
+                    return Wake::Held(ready);
                 }
                 Ok(ModelEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Err(RecvTimeoutError::Timeout) if until < poll => return Wake::Retry,
@@ -368,7 +410,7 @@ impl Keeper {
         self.shared.metrics.available_versions(&self.name, available.len());
         let status = self.versions.status(|loaded| loaded.follow().note.clone());
         let labels = self.assigned.clone();
-        let removed = self.removed || self.retired;
+        let removed = self.removed || self.retired || self.versions.held().all;
         self.shared.board.publish(&self.name, ModelBoard { available, labels, status, removed });
     }
 }

@@ -6,6 +6,7 @@
 mod keeper;
 mod load;
 mod loading;
+mod operate;
 mod reload;
 mod versions;
 
@@ -26,6 +27,7 @@ use ingle_types::{Limits, Version};
 use tokio::sync::mpsc as latch;
 
 pub use loading::RetryPolicy;
+pub use operate::{ModelReport, Operator, OperatorError, VersionReport};
 pub use reload::{ModelList, ReloadError};
 pub use versions::VersionPolicy;
 
@@ -96,14 +98,28 @@ pub(crate) struct Shared {
 pub(crate) enum ModelEvent {
     /// The last handle to an unloaded version is gone.
     Freed(Version),
+    /// An operator takes the model, or a version of it, out of service, or lets it be served
+    /// again. The latch is dropped when that is done or has failed.
+    Hold(Hold, ReadyLatch),
     /// The model's configuration from now on; `None` = it is listed no more. The latch
     /// is dropped when what that asks for was loaded or has failed.
     Configure(Option<ModelConfig>, ReadyLatch),
     Stop,
 }
 
+/// What an operator wants of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// `None` = all of it.
+    pub(crate) version: Option<Version>,
+    /// Whether it is taken out of service.
+    pub(crate) held: bool,
+}
+
 /// What the manager's thread is told.
 enum Command {
+    /// Of the model of this name.
+    Hold(String, Hold, ReadyLatch),
     /// These models from now on, where models are listed at all.
     Reload(Vec<ModelConfig>, ReadyLatch),
     Stop,
@@ -164,6 +180,11 @@ impl Manager {
         Some(ModelList::new(self.commands.clone(), self.board.clone(), listed))
     }
 
+    /// For taking models out of service, and for seeing them all.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.commands.clone(), self.board.clone())
+    }
+
     /// Waits until every model that was there at the start is available or has failed.
     pub async fn ready(&mut self) {
         let never = self.starting.recv().await;
@@ -205,6 +226,12 @@ impl Roster {
         loop {
             match commands.recv_timeout(pause) {
                 Ok(Command::Reload(configs, ready)) => self.reload(configs, &ready),
+                Ok(Command::Hold(model, hold, ready)) => {
+                    if let Some((keeper, _)) = self.keepers.get(&model) {
+                        // One that is gone needs no word.
+                        let _ = keeper.send(ModelEvent::Hold(hold, ready));
+                    }
+                }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     if let Models::Repository(path) = models {

@@ -120,10 +120,25 @@ fn next<T>(state: Option<VersionState>, event: &Event<T>) -> Option<VersionState
     }
 }
 
+/// What an operator took out of service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The whole model.
+    pub(crate) all: bool,
+    pub(crate) versions: BTreeSet<Version>,
+}
+
+impl Held {
+    fn contains(&self, version: Version) -> bool {
+        self.all || self.versions.contains(&version)
+    }
+}
+
 /// The versions of one model, with `T` the loaded servable.
 #[derive(Debug)]
 pub(crate) struct Versions<T> {
     policy: VersionPolicy,
+    held: Held,
     /// As the last listing found them, perhaps still being copied.
     listed: BTreeMap<Version, FoundVersion>,
     /// Those that did not change between two listings.
@@ -133,12 +148,32 @@ pub(crate) struct Versions<T> {
 
 impl<T> Versions<T> {
     pub(crate) fn new(policy: VersionPolicy) -> Self {
-        Self { policy, listed: BTreeMap::new(), settled: BTreeMap::new(), entries: BTreeMap::new() }
+        Self {
+            policy,
+            held: Held::default(),
+            listed: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            entries: BTreeMap::new(),
+        }
     }
 
     /// What is wanted from now on of the versions that are there.
     pub(crate) fn set_policy(&mut self, policy: VersionPolicy) {
         self.policy = policy;
+    }
+
+    /// What is not to be served although it is there.
+    pub(crate) fn set_held(&mut self, held: Held) {
+        self.held = held;
+    }
+
+    /// Those that are there, or were.
+    pub(crate) fn known(&self) -> BTreeSet<Version> {
+        self.settled.keys().chain(self.entries.keys()).copied().collect()
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Takes in a listing. A new or changed version counts once it has been still for
@@ -196,7 +231,9 @@ impl<T> Versions<T> {
         let broken = |version: &Version, found: &FoundVersion| {
             self.entries.get(version).is_some_and(|entry| entry.broken(found))
         };
-        let good = self.settled.iter().filter(|(v, found)| !broken(v, found)).map(|(v, _)| *v);
+        let good =
+            |(v, found): &(&Version, &FoundVersion)| !broken(v, found) && !self.held.contains(**v);
+        let good = self.settled.iter().filter(good).map(|(v, _)| *v);
         match &self.policy {
             VersionPolicy::Latest(count) => good.rev().take(*count).collect(),
             VersionPolicy::All => good.collect(),
@@ -228,11 +265,12 @@ impl<T> Versions<T> {
     pub(crate) fn next_action(&self) -> Option<Action> {
         let aspired = self.aspired();
         let available = |v: &Version| self.state(*v) == Some(VersionState::Available);
-        if !self.asks_for_any() || aspired.iter().any(available) {
-            let unwanted = |v: &&Version| available(v) && !aspired.contains(v);
-            if let Some(version) = self.entries.keys().find(unwanted) {
-                return Some(Action::Unload(*version));
-            }
+        let replaced = !self.asks_for_any() || aspired.iter().any(available);
+        // What an operator unloads goes even where nothing can take its place.
+        let goes = |v: Version| replaced || (aspired.is_empty() && self.held.contains(v));
+        let unwanted = |v: &&Version| available(v) && !aspired.contains(v) && goes(**v);
+        if let Some(version) = self.entries.keys().find(unwanted) {
+            return Some(Action::Unload(*version));
         }
         if let Some(version) = self.to_cancel(&aspired) {
             return Some(Action::Cancel(version));

@@ -74,7 +74,7 @@ impl From<ModelReadiness> for Model {
 
 /// Answers a path below `/healthz/`; `None` for any other.
 /// A server that is `stopping` is not ready, whatever its models are.
-pub(super) fn answer(
+pub(crate) fn answer(
     serve: &dyn Serve,
     method: &Method,
     path: &str,

@@ -108,7 +108,7 @@ fn shape(shape: pb::TensorShapeProto) -> Shape {
 }
 
 /// JSON with one space of indent.
-pub(super) fn print(value: &impl Serialize) -> Result<Vec<u8>, ServeError> {
+pub(crate) fn print(value: &impl Serialize) -> Result<Vec<u8>, ServeError> {
     let mut out = Vec::new();
     let mut printer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b" "));
     value.serialize(&mut printer).map_err(|error| {

