@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::Context;
 use ingle_bundle::PluginSource;
@@ -18,8 +19,12 @@ use crate::config::Config;
 use crate::listen::{Listeners, Sockets};
 use crate::operate::Controls;
 use crate::reload::{ClientReload, follow};
+use crate::request_log::RequestLogs;
 use crate::running::Running;
 use crate::signals::Signals;
+
+/// What was logged is in its files by then, unless the disk is stuck.
+const FLUSH: Duration = Duration::from_secs(10);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,7 @@ async fn serve(
     let (cors, tensor_content) = (config.cors, config.tensor_content);
     let metrics_path = config.metrics_path.clone();
     let (followed, models_file) = (config.followed.clone(), config.models_file.clone());
+    let logged_models = std::mem::take(&mut config.logged);
     let admin_token = config.admin.take().and_then(|admin| admin.token);
     let (shared, measured) = (limits.clone(), metrics.clone());
     // Looking for a device may take seconds.
@@ -64,14 +70,19 @@ async fn serve(
     let (operator, wait) = (manager.operator(), limits.startup_wait);
     let mut running = Running::new(manager);
     let serve = Arc::new(Server::new(board));
+    let request_logs = RequestLogs::start(&limits, metrics.clone());
+    let request_logs = Arc::new(request_logs.context("cannot start a thread")?);
+    request_logs.configure(&logged_models);
     let mut wire = Wire::new(serve, metrics, limits)
+        .with_request_log(request_logs.clone())
         .with_cors(cors)
         .with_tensor_content(tensor_content)
         .with_metrics_path(metrics_path.as_deref());
     let mut operators = JoinSet::new();
     if let Some(listener) = sockets.listen_to_operators()? {
         let (listed, stop) = (list.clone().zip(models_file), stop.clone());
-        let controls = Controls { operator, listed, logs, stop: stop.clone(), wait };
+        let request_logs = request_logs.clone();
+        let controls = Controls { operator, listed, logs, request_logs, stop: stop.clone(), wait };
         let admin = Admin::new(wire.clone(), Arc::new(controls), admin_token);
         operators.spawn(async move { admin.serve(listener, stop).await });
     }
@@ -80,15 +91,17 @@ async fn serve(
         return Ok(Drain::Complete);
     }
     if let (Some(followed), Some(list)) = (followed, list.clone()) {
-        tokio::spawn(follow(followed, list, wait));
+        tokio::spawn(follow(followed, list, request_logs.clone(), wait));
     }
     if let Some(list) = list {
-        wire = wire.with_reload(Arc::new(ClientReload { list, wait }));
+        wire = wire.with_reload(Arc::new(ClientReload { list, logs: request_logs.clone(), wait }));
     }
     let drain = serve_until_stopped(&wire, sockets.listen()?, stop).await?;
     // Whoever asked for the drain is answered; how that ends is no news to anybody else.
     operators.join_all().await;
+    let flush = spawn_blocking(move || request_logs.flush(FLUSH));
     running.unload().await;
+    flush.await.context("the log of requests panicked")?;
     let Tally { begun, answered } = wire.requests();
     tracing::info!(?drain, requests = begun, answered, "stopped");
     Ok(drain)

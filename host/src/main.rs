@@ -7,6 +7,7 @@ mod listen;
 mod model;
 mod operate;
 mod reload;
+mod request_log;
 mod running;
 mod signals;
 mod tfs;

@@ -1,6 +1,7 @@
 //! What operators ask for on the admin port.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use ingle_types::{BoxFuture, Code, ServeError, Stage, Version};
 use ingle_wire::{Model, ModelVersion, Operate, models_config};
 use tokio_util::sync::CancellationToken;
 
+use crate::request_log::RequestLogs;
 use crate::{config, reload};
 
 /// Everything that an operator can reach.
@@ -18,6 +20,7 @@ pub(crate) struct Controls {
     /// Where models are listed by a file: the list, and the file.
     pub(crate) listed: Option<(ModelList, PathBuf)>,
     pub(crate) logs: LogFilter,
+    pub(crate) request_logs: Arc<RequestLogs>,
     pub(crate) stop: CancellationToken,
     /// How long models may take to load; then the caller is told, and they go on.
     pub(crate) wait: Duration,
@@ -39,6 +42,7 @@ impl Operate for Controls {
                 text.map_err(|error| failed(Code::FailedPrecondition, format!("{error:#}")))?;
             let models = models_config::parse(&text)
                 .map_err(|error| failed(error.code(), error.to_string()))?;
+            self.request_logs.configure(&models);
             let models = models.into_iter().map(config::model).collect();
             let wait = self.wait;
             // A task of its own: a caller that goes away leaves no list half taken.

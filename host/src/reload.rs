@@ -1,6 +1,7 @@
 //! Changes of the list of models while the server runs: from its file, and from clients.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ingle_serving::{ModelList, ReloadError};
@@ -9,10 +10,12 @@ use ingle_wire::{Reload, models_config};
 use tokio::time::sleep;
 
 use crate::config::{self, FollowedFile};
+use crate::request_log::RequestLogs;
 
 /// Takes lists from clients.
 pub(crate) struct ClientReload {
     pub(crate) list: ModelList,
+    pub(crate) logs: Arc<RequestLogs>,
     /// How long models may take to load; then the client is told, and they go on.
     pub(crate) wait: Duration,
 }
@@ -22,10 +25,24 @@ impl Reload for ClientReload {
         &self,
         models: Vec<models_config::ModelConfig>,
     ) -> BoxFuture<'_, Result<(), ServeError>> {
-        let (list, wait) = (self.list.clone(), self.wait);
-        let models = models.into_iter().map(config::model).collect();
+        let (list, logs, wait) = (self.list.clone(), self.logs.clone(), self.wait);
+        if let Some(name) = logs.forbidden(&models) {
+            let message = format!(
+                "the requests of model {name} are logged only where a file of configuration says: its logging_config names another file"
+            );
+            let refused = ServeError::new(Code::PermissionDenied, Stage::Route, message);
+            return Box::pin(async move { Err(refused) });
+        }
         // A task of its own: a client that goes away leaves no list half taken.
-        let work = tokio::spawn(async move { list.replace_or_restore(models, wait).await });
+        let work = tokio::spawn(async move {
+            let configs = models.iter().cloned().map(config::model).collect();
+            let done = list.replace_or_restore(configs, wait).await;
+            // A list that was taken back changes nothing.
+            if !matches!(done, Err(ReloadError::Unavailable { .. })) {
+                logs.configure_by_client(&models);
+            }
+            done
+        });
         Box::pin(async move {
             let done = work.await.map_err(|error| {
                 ServeError::new(Code::Internal, Stage::Route, "the reload failed")
@@ -47,7 +64,12 @@ pub(crate) fn code(error: &ReloadError) -> Code {
 
 /// Looks at the file again and again, and takes its list when the text has changed. One
 /// that is wrong, or gone, changes nothing.
-pub(crate) async fn follow(followed: FollowedFile, list: ModelList, wait: Duration) {
+pub(crate) async fn follow(
+    followed: FollowedFile,
+    list: ModelList,
+    logs: Arc<RequestLogs>,
+    wait: Duration,
+) {
     let FollowedFile { file, text: mut known, pause } = followed;
     let mut unread = false;
     loop {
@@ -73,6 +95,7 @@ pub(crate) async fn follow(followed: FollowedFile, list: ModelList, wait: Durati
             }
             Ok(Some(models)) => {
                 tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
+                logs.configure(&models);
                 let models = models.into_iter().map(config::model).collect();
                 match list.replace(models, wait).await {
                     Ok(()) => {}

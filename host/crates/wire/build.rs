@@ -5,9 +5,10 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const ROOTS: [&str; 7] = [
+const ROOTS: [&str; 8] = [
     "tensorflow_serving/apis/prediction_service.proto",
     "tensorflow_serving/apis/model_service.proto",
+    "tensorflow_serving/apis/prediction_log.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
     "grpc/health/v1/health.proto",

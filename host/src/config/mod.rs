@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) models: Models,
     /// The file that lists them.
     pub(crate) models_file: Option<PathBuf>,
+    /// What it says of the log of requests.
+    pub(crate) logged: Vec<models_config::ModelConfig>,
     /// Where operators are listened to; `None` = nowhere.
     pub(crate) admin: Option<AdminConfig>,
     /// The file that lists the models, where it is looked at again.
@@ -167,6 +169,7 @@ impl Config {
         Ok(Self {
             models,
             models_file: args.model_config_file.clone(),
+            logged: args.model_config_file.as_deref().map(logged).unwrap_or_default(),
             admin: AdminConfig::of(&args)?,
             followed,
             plugin_repository: plugin_repository(&args, plugins.as_deref())?,
@@ -250,6 +253,13 @@ fn models(args: &ServeArgs) -> anyhow::Result<(Models, Option<PathBuf>)> {
 fn single(name: String, base_path: PathBuf) -> ModelConfig {
     let platform = DEFAULT_PLATFORM.to_owned();
     ModelConfig { platform, ..ModelConfig::new(name, base_path) }
+}
+
+/// The models of a file whose requests are logged. What is wrong with it is told by who
+/// reads its models.
+fn logged(file: &Path) -> Vec<models_config::ModelConfig> {
+    let models = config_text(file).ok().and_then(|text| models_config::parse(&text).ok());
+    models.unwrap_or_default().into_iter().filter(|model| model.logging.is_some()).collect()
 }
 
 fn listed(file: &Path) -> anyhow::Result<Vec<ModelConfig>> {

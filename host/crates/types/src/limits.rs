@@ -54,6 +54,14 @@ pub struct Limits {
     pub plugin_file_bytes: u64,
     /// All files of a bundle that are read, in bytes.
     pub bundle_bytes: u64,
+    /// Answered requests that wait to be written to the log of requests, in number and in
+    /// bytes. Over it they are not logged.
+    pub request_log_records: usize,
+    pub request_log_bytes: usize,
+    /// A file of the log of requests, in bytes; then the next one begins.
+    pub request_log_file_bytes: u64,
+    /// Files of one log that are kept; the oldest go first.
+    pub request_log_files: usize,
     /// Nodes of an ONNX graph, with those of its subgraphs.
     pub graph_nodes: usize,
     /// One tensor inside a model, in bytes.
@@ -103,6 +111,10 @@ impl Default for Limits {
             manifest_bytes: MIB as u64,
             plugin_file_bytes: 16 * MIB as u64,
             bundle_bytes: 4096 * MIB as u64,
+            request_log_records: 1024,
+            request_log_bytes: 64 * MIB,
+            request_log_file_bytes: 64 * MIB as u64,
+            request_log_files: 16,
             graph_nodes: 1_000_000,
             tensor_bytes: 2048 * MIB,
             fold_time: Duration::from_secs(10),

@@ -17,6 +17,8 @@ use ingle_types::{
 };
 
 use crate::Wire;
+use crate::proto::tensorflow::serving as pb;
+use crate::request_log::{Chosen, RequestLog};
 
 /// A request that is being answered. Dropped before [`Call::finish`], it counts as
 /// cancelled: the client went away.
@@ -27,6 +29,7 @@ pub(crate) struct Call {
     entrypoint: &'static str,
     started: Instant,
     seen: Mutex<Seen>,
+    request_log: Option<Arc<dyn RequestLog>>,
     finished: bool,
     _in_flight: InFlight,
 }
@@ -55,6 +58,7 @@ impl Call {
             entrypoint,
             started: Instant::now(),
             seen: Mutex::default(),
+            request_log: wire.request_log.clone(),
             finished: false,
             _in_flight: wire.metrics.begin(entrypoint),
         }
@@ -106,6 +110,27 @@ impl Call {
     /// The examples of Classify and its like, once they were answered.
     pub(crate) fn examples(&self, count: usize) {
         self.metrics.examples(&self.seen().model, count);
+    }
+
+    /// Whether the request is to be recorded, once it was answered.
+    pub(crate) fn choose(&self) -> Option<Chosen> {
+        let sampling_rate = self.request_log.as_ref()?.choose(&self.seen().model)?;
+        Some(Chosen { sampling_rate })
+    }
+
+    pub(crate) fn request_log(&self) -> Option<&dyn RequestLog> {
+        self.request_log.as_deref()
+    }
+
+    /// The `ModelSpec` of what answers.
+    pub(crate) fn answered_by(&self) -> pb::ModelSpec {
+        let seen = self.seen();
+        let version = seen.version.and_then(|version| i64::try_from(version).ok());
+        pb::ModelSpec {
+            name: seen.model.clone(),
+            version_choice: version.map(pb::model_spec::VersionChoice::Version),
+            signature_name: seen.signature.clone(),
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

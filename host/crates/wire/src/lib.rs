@@ -17,6 +17,7 @@ pub mod models_config;
 pub mod monitoring_config;
 pub mod proto;
 mod protobuf;
+mod request_log;
 mod server;
 mod share;
 mod signature_def;
@@ -31,4 +32,5 @@ mod tfs_rest;
 mod tests;
 
 pub use admin::{Admin, Model, ModelVersion, Operate, Token, TokenError};
+pub use request_log::{JsonError, Record, RequestLog};
 pub use server::{DrainError, Listener, Reload, Tally, Tls, Wire};

@@ -6,6 +6,10 @@ use ingle_types::{Code, Version};
 use prost_reflect::DescriptorError;
 use prost_reflect::text_format::ParseError;
 
+mod logging;
+
+pub use logging::{LogDestination, LogForm, Logging};
+
 use crate::proto::tensorflow::serving as pb;
 use crate::text_proto::{self, TextError};
 use pb::file_system_storage_path_source_config::servable_version_policy::PolicyChoice;
@@ -14,13 +18,15 @@ use pb::model_server_config::Config;
 const MESSAGE: &str = "tensorflow.serving.ModelServerConfig";
 
 /// A model that the file lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub name: String,
     /// An absolute path or a URI.
     pub base_path: String,
     pub policy: VersionPolicy,
     pub labels: BTreeMap<String, Version>,
+    /// `None` = requests are not logged.
+    pub logging: Option<Logging>,
     /// One of [`PLATFORMS`].
     pub platform: String,
 }
@@ -76,15 +82,25 @@ pub enum ModelsConfigError {
     Platform { name: String, platform: String },
     #[error("model {name} lists version {version}, which is negative")]
     Version { name: String, version: i64 },
-    #[error("model {name} sets logging_config, which is not supported")]
-    Logging { name: String },
+    #[error("Model {name} sets custom_logging_config, which is not supported")]
+    CustomLogging { name: String },
+    #[error(
+        "Model {name} requests unsupported log collector type {kind}: there are jsonl and tfrecord"
+    )]
+    LogCollector { name: String, kind: String },
+    #[error(
+        "Expected model {name} to have an absolute path for its request log; got filename_prefix={prefix}"
+    )]
+    LogPrefix { name: String, prefix: String },
+    #[error("Expected model {name} to have a sampling_rate from 0 to 1; got {rate}")]
+    SamplingRate { name: String, rate: f64 },
 }
 
 impl ModelsConfigError {
     pub fn code(&self) -> Code {
         match self {
             Self::Descriptors(_) => Code::Internal,
-            Self::Custom | Self::Logging { .. } => Code::Unimplemented,
+            Self::Custom | Self::CustomLogging { .. } => Code::Unimplemented,
             _ => Code::InvalidArgument,
         }
     }
@@ -147,15 +163,20 @@ fn model(config: pb::ModelConfig) -> Result<ModelConfig, ModelsConfigError> {
     if !is_absolute(&config.base_path) {
         return Err(ModelsConfigError::RelativePath { name, base_path: config.base_path });
     }
-    if config.logging_config.is_some() {
-        return Err(ModelsConfigError::Logging { name });
-    }
+    let logging = logging::read(&name, config.logging_config)?;
     let policy = policy(&name, config.model_version_policy)?;
     let labels = config.version_labels.into_iter();
     let labels: Result<_, _> = labels
         .map(|(label, number)| version(&name, number).map(|version| (label, version)))
         .collect();
-    Ok(ModelConfig { labels: labels?, base_path: config.base_path, policy, platform, name })
+    Ok(ModelConfig {
+        labels: labels?,
+        logging,
+        base_path: config.base_path,
+        policy,
+        platform,
+        name,
+    })
 }
 
 fn platform(config: &pb::ModelConfig) -> Result<String, ModelsConfigError> {

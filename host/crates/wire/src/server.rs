@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Admin;
 use crate::body::Reply;
 use crate::models_config::ModelConfig;
+use crate::request_log::RequestLog;
 use crate::share::{Allowance, Share};
 use crate::{monitoring_config, tfs_grpc, tfs_rest};
 
@@ -69,6 +70,8 @@ pub struct Wire {
     pub(crate) metrics_path: Option<Arc<str>>,
     /// Of [`Limits::streaming_calls`].
     pub(crate) streaming_calls: Arc<Semaphore>,
+    /// `None` = no requests are logged.
+    pub(crate) request_log: Option<Arc<dyn RequestLog>>,
     /// `None` = which models there are is not for clients to say.
     pub(crate) reload: Option<Arc<dyn Reload>>,
     requests: Arc<Requests>,
@@ -97,6 +100,7 @@ impl Wire {
             tensor_content: false,
             metrics_path,
             streaming_calls,
+            request_log: None,
             reload: None,
             requests: Arc::default(),
         }
@@ -122,6 +126,13 @@ impl Wire {
     #[must_use]
     pub fn with_tensor_content(mut self, tensor_content: bool) -> Self {
         self.tensor_content = tensor_content;
+        self
+    }
+
+    /// Has requests that were answered recorded.
+    #[must_use]
+    pub fn with_request_log(mut self, log: Arc<dyn RequestLog>) -> Self {
+        self.request_log = Some(log);
         self
     }
 

@@ -11,6 +11,7 @@ mod limits;
 mod peer;
 mod reflection;
 mod reload;
+mod request_log;
 mod rest;
 mod rest_health;
 mod rest_inference;

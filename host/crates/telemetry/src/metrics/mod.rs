@@ -13,7 +13,7 @@ use ingle_types::{Code, Stage, Version};
 pub use requests::{Finished, InFlight, RequestKind, StageTimes};
 
 use own::{
-    EntrypointLabels, LoadLabels, ModelLabels, Own, PluginCallLabels, PluginLabels,
+    EntrypointLabels, LoadLabels, LoggedLabels, ModelLabels, Own, PluginCallLabels, PluginLabels,
     PluginLoadLabels, VersionLabels,
 };
 use requests::{Key, Series};
@@ -121,6 +121,14 @@ impl Metrics {
     /// Records of the warm-up file of the version at `path` were read.
     pub fn warm_up_records(&self, path: &str, code: Option<Code>, count: u64) {
         self.0.tensorflow.warm_up_records.add([path, code_name(code)], count);
+    }
+
+    /// A request that was chosen for the log of requests; `code` says why it is not there.
+    pub fn logged(&self, model: &str, code: Option<Code>) {
+        let code = code_name(code);
+        self.0.tensorflow.logged.add([model, code], 1);
+        let labels = LoggedLabels { model: model.into(), code };
+        self.0.own.logged.get_or_create(&labels).inc();
     }
 
     /// One attempt to put another plugin version to use.

@@ -60,6 +60,12 @@ pub(super) struct LoadLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct LoggedLabels {
+    pub(super) model: String,
+    pub(super) code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct PluginLoadLabels {
     pub(super) plugin: String,
     pub(super) outcome: &'static str,
@@ -97,6 +103,7 @@ pub(super) struct Own {
     pub(super) plugin_call_seconds: Family<PluginLabels, Histogram>,
     pub(super) version_loads: Family<LoadLabels, Counter>,
     pub(super) version_load_seconds: Family<ModelLabels, Histogram>,
+    pub(super) logged: Family<LoggedLabels, Counter>,
     pub(super) plugin_swaps: Family<PluginLoadLabels, Counter>,
     pub(super) available_versions: Family<ModelLabels, Gauge>,
     pub(super) weights_bytes: Family<VersionLabels, Gauge>,
@@ -146,6 +153,7 @@ impl Own {
                 "Time of a load that succeeded",
                 load_durations,
             ),
+            logged: names.counter("logged_requests", "Requests chosen for the log of requests"),
             plugin_swaps: names.counter("plugin_swaps", "Attempts to put a plugin version to use"),
             available_versions: names.gauge("available_versions", "Versions that can answer"),
             weights_bytes: {

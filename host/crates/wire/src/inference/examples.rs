@@ -63,6 +63,15 @@ pub(crate) struct Examples {
     rows: Vec<Bytes>,
 }
 
+/// `ExampleList`, or with a context `ExampleListWithContext`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct List {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    examples: Vec<Bytes>,
+    #[prost(bytes = "bytes", tag = "2")]
+    context: Bytes,
+}
+
 impl Examples {
     /// # Errors
     /// [`ExampleError::Empty`].
@@ -87,6 +96,15 @@ impl Examples {
             }
         }
         Self::new(context.finish(), rows)
+    }
+
+    /// The serialized `tensorflow.serving.Input` that holds them.
+    pub(crate) fn input(&self) -> Bytes {
+        let list = List { examples: self.rows.clone(), context: self.context.clone() };
+        let kind = if self.context.is_empty() { 1 } else { 2 };
+        let mut input = BytesMut::new();
+        prost::encoding::message::encode(kind, &list, &mut input);
+        input.freeze()
     }
 
     pub(crate) fn len(&self) -> usize {

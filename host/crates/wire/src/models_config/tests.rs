@@ -32,6 +32,7 @@ fn a_file_as_the_documentation_shows_it_is_read() {
             policy: VersionPolicy::Specific(vec![42, 43]),
             labels: BTreeMap::from([("stable".into(), 42), ("canary".into(), 43)]),
             platform: "tensorflow".into(),
+            logging: None,
         },
         ModelConfig {
             name: "second".into(),
@@ -39,6 +40,7 @@ fn a_file_as_the_documentation_shows_it_is_read() {
             policy: VersionPolicy::Latest(1),
             labels: BTreeMap::new(),
             platform: "tensorflow".into(),
+            logging: None,
         },
     ];
     assert_eq!(parse(text).unwrap(), expected);
@@ -122,7 +124,7 @@ fn what_is_wrong_is_said_in_tensorflow_servings_words() {
     );
     assert!(wrong("base_path: '/m' model_platform: 'onnx'").contains("no name"));
     assert!(with("version_labels { key: 'a' value: -1 }").unwrap_err().contains("-1"));
-    assert!(with("logging_config {}").unwrap_err().contains("logging_config"));
+    assert!(with("logging_config {}").unwrap_err().contains("unsupported log collector type"));
     let twice = format!("model_config_list {{ config {{ {PLAIN} }} config {{ {PLAIN} }} }}");
     let error = parse(&twice).unwrap_err();
     assert_eq!(error.to_string(), "Illegal to list model m multiple times in config list");

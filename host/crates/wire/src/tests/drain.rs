@@ -105,7 +105,7 @@ async fn a_client_that_goes_away_frees_its_request() {
         assert!(end.is_ok(), "{end:?}");
     }
     let text = wire.metrics.render();
-    let counted = r#"model="slow",api="Predict",entrypoint="REST",code="CANCELLED"} 1"#;
+    let counted = r#"model="slow",version="1",signature="serving_default",api="Predict",entrypoint="REST",code="CANCELLED"} 1"#;
     assert!(text.contains(counted), "{text}");
 }
 
@@ -119,7 +119,7 @@ async fn a_call_that_is_reset_frees_its_request_and_not_its_connection() {
     gate.wait_for(1).await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
-    let counted = r#"model="slow",api="Predict",entrypoint="GRPC",code="CANCELLED"} 1"#;
+    let counted = r#"model="slow",version="1",signature="serving_default",api="Predict",entrypoint="GRPC",code="CANCELLED"} 1"#;
     while !server.wire.metrics.render().contains(counted) {
         tokio::task::yield_now().await;
     }

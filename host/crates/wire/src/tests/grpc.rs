@@ -270,7 +270,7 @@ async fn each_failure_keeps_its_code_and_its_cause_stays_here() {
     assert_eq!((status.code(), status.message()), (tonic::Code::Internal, "internal error"));
     assert!(client.predict(predict(spec("float"), &inputs)).await.is_ok());
     let text = server.wire.metrics.render();
-    let counted = r#"model="busy",api="Predict",entrypoint="GRPC",code="UNAVAILABLE"} 1"#;
+    let counted = r#"model="busy",version="1",signature="serving_default",api="Predict",entrypoint="GRPC",code="UNAVAILABLE"} 1"#;
     assert!(text.contains(counted), "{text}");
 }
 

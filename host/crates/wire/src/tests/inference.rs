@@ -90,7 +90,7 @@ async fn examples_are_classified() {
     let expected = [[("", 0.25), ("cat", 0.75)], [("d\u{fffd}g", 0.5), ("", 0.25)]];
     assert_eq!(classes(&answer.result.unwrap()), expected);
     let text = server.wire.metrics.render();
-    let counted = r#"model="labelled",api="Classify",entrypoint="GRPC",code="OK"} 1"#;
+    let counted = r#"model="labelled",version="1",signature="serving_default",api="Classify",entrypoint="GRPC",code="OK"} 1"#;
     assert!(text.contains(counted), "{text}");
 }
 

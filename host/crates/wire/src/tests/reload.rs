@@ -55,6 +55,7 @@ async fn a_list_is_handed_on_and_answered_when_it_is_taken() {
         policy: VersionPolicy::Latest(1),
         labels: [("stable".to_owned(), 3)].into(),
         platform: "tensorflow".into(),
+        logging: None,
     };
     assert_eq!(*lists.0.lock().unwrap(), [vec![one]]);
     client.handle_reload_config_request(request(vec![])).await.unwrap();

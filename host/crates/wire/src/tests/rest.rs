@@ -111,7 +111,7 @@ async fn each_failure_has_its_status_and_the_connection_lives_on() {
     assert_eq!((answer.status, answer.error()), (500, "internal error".to_owned()));
     assert_eq!(http.predict("float", "{\"inputs\":1}").await.status, 200);
     let text = server.wire.metrics.render();
-    let counted = r#"model="panic",api="Predict",entrypoint="REST",code="INTERNAL"} 1"#;
+    let counted = r#"model="panic",version="1",signature="serving_default",api="Predict",entrypoint="REST",code="INTERNAL"} 1"#;
     assert!(text.contains(counted), "{text}");
 }
 

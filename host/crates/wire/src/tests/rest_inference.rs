@@ -43,8 +43,8 @@ async fn answers_are_under_results() {
     }
     let text = server.wire.metrics.render();
     for counted in [
-        r#"model="labelled",api="Classify",entrypoint="REST",code="OK"} 1"#,
-        r#"model="half",api="Regress",entrypoint="REST",code="OK"} 1"#,
+        r#"model="labelled",version="1",signature="named",api="Classify",entrypoint="REST",code="OK"} 1"#,
+        r#"model="half",version="1",signature="serving_default",api="Regress",entrypoint="REST",code="OK"} 1"#,
     ] {
         assert!(text.contains(counted), "{text}");
     }

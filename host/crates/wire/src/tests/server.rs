@@ -59,7 +59,7 @@ impl Server {
         Self::listening(wire(Stubs::echoes(), limits), Some(tls)).await
     }
 
-    async fn of(wire: Wire) -> Self {
+    pub(super) async fn of(wire: Wire) -> Self {
         Self::listening(wire, None).await
     }
 

@@ -13,6 +13,7 @@ use crate::call::{Call, offload};
 use crate::inference::{Classifier, Examples, Method, Regressor, Task, UNKNOWN_SIGNATURE};
 use crate::proto::tensorflow::serving as pb;
 use crate::protobuf::{Fields, Merged, Value, WireError};
+use crate::request_log::Kind;
 
 /// The methods whose input is examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,14 @@ impl Api {
             "Regress" => Some(Self::Regress),
             "MultiInference" => Some(Self::MultiInference),
             _ => None,
+        }
+    }
+
+    pub(super) const fn kind(self) -> Kind {
+        match self {
+            Self::Classify => Kind::Classify,
+            Self::Regress => Kind::Regress,
+            Self::MultiInference => Kind::MultiInference,
         }
     }
 

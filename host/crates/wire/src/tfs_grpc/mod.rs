@@ -22,6 +22,7 @@ use ingle_types::{Code, ServeError, Stage};
 use crate::Wire;
 use crate::body::{Reply, discard};
 use crate::call::{self, Call};
+use crate::request_log::Kind;
 use crate::server::Stop;
 
 /// The methods of both services.
@@ -103,11 +104,17 @@ where
         match method {
             Method::Predict => {
                 let message = unary::message(request, wire.limits.request_bytes, &wire.limits);
-                predict::answer(wire, call, deadline, message.await?).await
+                let message = message.await?;
+                let answer = predict::answer(wire, call, deadline, message.clone()).await?;
+                record(call, Kind::Predict, message, &answer);
+                Ok(answer)
             }
             Method::Inference(api) => {
                 let message = unary::message(request, wire.limits.request_bytes, &wire.limits);
-                api.answer(wire, call, deadline, message.await?).await
+                let message = message.await?;
+                let answer = api.answer(wire, call, deadline, message.clone()).await?;
+                record(call, api.kind(), message, &answer);
+                Ok(answer)
             }
             Method::GetModelMetadata => {
                 let message = unary::message(request, small, &wire.limits).await?;
@@ -129,4 +136,12 @@ where
         }
     };
     call::run(deadline, work).await
+}
+
+/// Records a request that was answered, where it is to be.
+fn record(call: &Call, kind: Kind, request: Bytes, framed: &Bytes) {
+    if let Some(chosen) = call.choose() {
+        let response = framed.slice(unary::PREFIX_BYTES.min(framed.len())..);
+        call.record(chosen, kind, request, response);
+    }
 }

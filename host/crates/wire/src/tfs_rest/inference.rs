@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use ingle_types::{Deadline, ModelSpec, ServeError, Signature, Stage};
+use prost::Message as _;
 
 use super::body::Encoded;
 use super::examples;
 use super::float::write_f32;
 use crate::Wire;
 use crate::call::{Call, offload};
-use crate::inference::{Classifier, Method, Regressor, Task, UNKNOWN_SIGNATURE};
+use crate::inference::{Classifier, Examples, Method, Regressor, Task, UNKNOWN_SIGNATURE};
 use crate::json::write_string;
 use crate::proto::tensorflow::serving as pb;
+use crate::request_log::Kind;
 
 pub(super) async fn classify(
     wire: &Wire,
@@ -20,10 +22,15 @@ pub(super) async fn classify(
     body: Encoded,
     deadline: Deadline,
 ) -> Result<Vec<u8>, ServeError> {
-    let result = run(wire, call, model, body, deadline, Classifier::of).await?;
+    let (result, examples) = run(wire, call, model, body, deadline, Classifier::of).await?;
+    let recorded = call.choose().map(|chosen| (chosen, result.encode_to_vec()));
     let rows = result.classifications;
     let classes: usize = rows.iter().map(|row| row.classes.len()).sum();
-    offload(classes * size_of::<pb::Class>(), move || classifications(&rows)).await
+    let text = offload(classes * size_of::<pb::Class>(), move || classifications(&rows)).await?;
+    if let Some((chosen, result)) = recorded {
+        call.record_examples(chosen, Kind::Classify, &examples, result);
+    }
+    Ok(text)
 }
 
 pub(super) async fn regress(
@@ -33,9 +40,15 @@ pub(super) async fn regress(
     body: Encoded,
     deadline: Deadline,
 ) -> Result<Vec<u8>, ServeError> {
-    let result = run(wire, call, model, body, deadline, Regressor::of).await?;
+    let (result, examples) = run(wire, call, model, body, deadline, Regressor::of).await?;
+    let recorded = call.choose().map(|chosen| (chosen, result.encode_to_vec()));
     let rows = result.regressions;
-    offload(rows.len() * size_of::<pb::Regression>(), move || regressions(&rows)).await
+    let text =
+        offload(rows.len() * size_of::<pb::Regression>(), move || regressions(&rows)).await?;
+    if let Some((chosen, result)) = recorded {
+        call.record_examples(chosen, Kind::Regress, &examples, result);
+    }
+    Ok(text)
 }
 
 /// The text first, whatever the model: so does TensorFlow Serving.
@@ -46,7 +59,7 @@ async fn run<M: Method>(
     body: Encoded,
     deadline: Deadline,
     method: impl FnOnce(&Signature) -> Result<M, ServeError>,
-) -> Result<M::Answer, ServeError> {
+) -> Result<(M::Answer, Arc<Examples>), ServeError> {
     let (limits, bytes) = (wire.limits.clone(), body.len());
     let decode = move || examples::decode(&body.decode()?, &limits);
     let (signature, examples) = offload(bytes, decode).await?;
@@ -55,7 +68,7 @@ async fn run<M: Method>(
     let examples = Arc::new(examples);
     let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
     call.examples(examples.len());
-    Ok(answer)
+    Ok((answer, examples))
 }
 
 fn classifications(rows: &[pb::Classifications]) -> Result<Vec<u8>, ServeError> {
