@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ingle_serving::{ModelList, ModelReport, Operator, OperatorError};
+use ingle_serving::{ModelList, ModelReport, Operator, OperatorError, ReloadError};
 use ingle_telemetry::LogFilter;
 use ingle_types::{BoxFuture, Code, ServeError, Stage, Version};
 use ingle_wire::{Model, ModelVersion, Operate, models_config};
@@ -42,13 +42,19 @@ impl Operate for Controls {
                 text.map_err(|error| failed(Code::FailedPrecondition, format!("{error:#}")))?;
             let models = models_config::parse(&text)
                 .map_err(|error| failed(error.code(), error.to_string()))?;
-            self.request_logs.configure(&models);
-            let models = models.into_iter().map(config::model).collect();
-            let wait = self.wait;
+            let (logs, wait) = (self.request_logs.clone(), self.wait);
             // A task of its own: a caller that goes away leaves no list half taken.
-            finished(tokio::spawn(async move { list.replace(models, wait).await })).await?.map_err(
-                |error| ServeError::new(reload::code(&error), Stage::Route, error.to_string()),
-            )
+            let work = tokio::spawn(async move {
+                let configs = models.iter().cloned().map(config::model).collect();
+                let done = list.replace(configs, wait).await;
+                if !matches!(done, Err(ReloadError::Platform { .. })) {
+                    logs.configure(&models);
+                }
+                done
+            });
+            finished(work).await?.map_err(|error| {
+                ServeError::new(reload::code(&error), Stage::Route, error.to_string())
+            })
         })
     }
 

@@ -38,7 +38,8 @@ impl Reload for ClientReload {
             let configs = models.iter().cloned().map(config::model).collect();
             let done = list.replace_or_restore(configs, wait).await;
             // A list that was taken back changes nothing.
-            if !matches!(done, Err(ReloadError::Unavailable { .. })) {
+            if !matches!(done, Err(ReloadError::Unavailable { .. } | ReloadError::Platform { .. }))
+            {
                 logs.configure_by_client(&models);
             }
             done
@@ -95,15 +96,18 @@ pub(crate) async fn follow(
             }
             Ok(Some(models)) => {
                 tracing::info!(file = %file.display(), models = models.len(), "the list of models has changed");
-                logs.configure(&models);
-                let models = models.into_iter().map(config::model).collect();
-                match list.replace(models, wait).await {
-                    Ok(()) => {}
-                    Err(error @ ReloadError::Platform { .. }) => refused(&file, &error),
+                let configs = models.iter().cloned().map(config::model).collect();
+                match list.replace(configs, wait).await {
+                    Err(error @ ReloadError::Platform { .. }) => {
+                        refused(&file, &error);
+                        continue;
+                    }
                     Err(error) => {
                         tracing::error!(file = %file.display(), %error, "not all models are served");
                     }
+                    Ok(()) => {}
                 }
+                logs.configure(&models);
             }
             Err(error) => refused(&file, &error),
         }

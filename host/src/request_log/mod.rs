@@ -38,13 +38,15 @@ pub(crate) struct RequestLogs {
 
 /// What the thread is told.
 enum Job {
-    Write {
-        model: String,
-        destination: LogDestination,
-        record: Record,
-    },
+    Write(Box<Entry>),
     /// Answered once all that came before is in the files.
     Flush(SyncSender<()>),
+}
+
+struct Entry {
+    model: String,
+    destination: LogDestination,
+    record: Record,
 }
 
 impl RequestLogs {
@@ -143,7 +145,7 @@ impl RequestLog for RequestLogs {
         let bytes = record.size_bytes();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let room = before.saturating_add(bytes) <= self.most_waiting;
-        let job = Job::Write { model: model.to_owned(), destination, record };
+        let job = Job::Write(Box::new(Entry { model: model.to_owned(), destination, record }));
         if !room || self.queue.try_send(job).is_err() {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.logged(model, Some(Code::ResourceExhausted));
@@ -162,7 +164,8 @@ impl Writer {
         let mut flushed = Instant::now();
         loop {
             match jobs.recv_timeout(FLUSH_PAUSE) {
-                Ok(Job::Write { model, destination, record }) => {
+                Ok(Job::Write(entry)) => {
+                    let Entry { model, destination, record } = *entry;
                     let bytes = record.size_bytes();
                     let code = self.files.write(&destination, &record).err();
                     self.waiting.fetch_sub(bytes, Ordering::Relaxed);

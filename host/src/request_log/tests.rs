@@ -32,9 +32,8 @@ fn logs(limits: &Limits, models: &[ModelConfig]) -> (RequestLogs, Metrics) {
 
 /// A `PredictionLog` that names a model.
 fn record(name: &str) -> Record {
-    let spec = [&[0x0a, name.len() as u8], name.as_bytes()].concat();
-    let metadata = [&[0x0a, spec.len() as u8], spec.as_slice()].concat();
-    Record::from([&[0x0a, metadata.len() as u8], metadata.as_slice()].concat())
+    let field = |content: &[u8]| [&[0x0a, content.len() as u8][..], content].concat();
+    Record::from(field(&field(&field(name.as_bytes()))))
 }
 
 fn files(folder: &Path) -> Vec<String> {

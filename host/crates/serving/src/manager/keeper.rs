@@ -169,6 +169,7 @@ impl Keeper {
         if !hold.held {
             for version in self.versions.known() {
                 if hold.version.is_none_or(|wanted| wanted == version) {
+                    self.attempts.remove(&version);
                     self.versions.retry(version);
                 }
             }

@@ -144,7 +144,7 @@ impl Operator {
 }
 
 fn failure(status: &VersionStatus) -> Option<String> {
-    let failed = status.state == VersionState::End && status.code.is_some();
+    let failed = status.state != VersionState::Available && status.code.is_some();
     failed.then(|| format!(": version {}: {}", status.version, status.message))
 }
 

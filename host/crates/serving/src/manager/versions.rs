@@ -245,11 +245,11 @@ impl<T> Versions<T> {
         self.entries.get(&version).map(|entry| entry.state)
     }
 
-    /// Versions that rest between two attempts and are not wanted: they are gone, the
+    /// Versions that rest between two attempts and are not wanted: they are gone or held, the
     /// policy leaves them out, or enough above them can be loaded.
     fn to_cancel(&self, aspired: &BTreeSet<Version>) -> Option<Version> {
         let unwanted = |version: &Version| match &self.policy {
-            _ if !self.settled.contains_key(version) => true,
+            _ if !self.settled.contains_key(version) || self.held.contains(*version) => true,
             VersionPolicy::Latest(count) => {
                 aspired.len() >= *count && aspired.iter().all(|above| above > version)
             }

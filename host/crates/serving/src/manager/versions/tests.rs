@@ -321,6 +321,9 @@ fn a_paused_version_is_given_up_where_it_is_not_wanted() {
     let mut left_out = paused(VersionPolicy::All);
     left_out.set_policy(VersionPolicy::Specific([1].into()));
     assert!(given_up(left_out));
+    let mut held = paused(VersionPolicy::All);
+    held.set_held(Held { all: true, ..Held::default() });
+    assert!(given_up(held));
 }
 
 fn hold(v: &mut Versions<()>, all: bool, versions: &[Version]) {
