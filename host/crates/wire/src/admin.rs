@@ -194,9 +194,9 @@ impl Admin {
         let limits = &self.wire.limits;
         let most = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
         let invalid = |message: String| ServeError::invalid(Stage::Decode, message);
-        match tokio::time::timeout(limits.header_read_timeout, collect(body, most)).await {
+        match tokio::time::timeout(limits.header_read_timeout, collect(body, most, None)).await {
             Ok(Ok(text)) => Ok(text),
-            Ok(Err(BodyError::TooLarge)) => Err(ServeError::new(
+            Ok(Err(BodyError::TooLarge | BodyError::Exceeded(_))) => Err(ServeError::new(
                 Code::ResourceExhausted,
                 Stage::Decode,
                 format!("the request's body is larger than the limit of {most} bytes"),
