@@ -97,7 +97,13 @@ impl Bundle {
     /// Where the name leads outside of the bundle, or the file is missing, too large
     /// or not what its digest says.
     pub fn read_file(&self, file: &str) -> Result<Bytes, BundleError> {
-        self.files.read_bounded(file, self.files.left)
+        self.files.read_bounded(file, self.files.left).map_err(|e| match e {
+            // Neither named nor there: it is no part of the bundle.
+            BundleError::Arriving { .. } if !self.files.dir.exists(file) => {
+                BundleError::Missing { file: file.to_owned() }
+            }
+            e => e,
+        })
     }
 
     /// Lets go of the files' content, which a loaded program does not need.

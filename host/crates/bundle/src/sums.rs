@@ -11,8 +11,9 @@ pub const SUMS_FILE: &str = "MANIFEST.sha256";
 /// Reads the file: SHA-256 in lower-case hex by name.
 ///
 /// A line is 64 hexadecimal digits, a blank, a blank or `*`, and a name below the version
-/// directory, which a backslash before the digits says to be escaped. Empty lines, lines that begin with `#`,
-/// and the file's own name (`sha256sum * > MANIFEST.sha256` run twice lists it) are passed over.
+/// directory; a backslash before the digits says that the name is escaped. Empty lines,
+/// lines that begin with `#`, and the file's own name (`sha256sum * > MANIFEST.sha256`, run
+/// twice, lists it) are passed over.
 ///
 /// # Errors
 /// [`BundleError::Arriving`] where it does not end with the end of a line, as while it is

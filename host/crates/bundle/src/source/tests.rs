@@ -150,6 +150,8 @@ fn with_sums_what_is_not_named_is_not_read() {
     write(root.path(), "1/MANIFEST.sha256", format!("{ABC}  model.onnx\n"));
     let refused = read(root.path()).unwrap().read_file("labels.txt").unwrap_err();
     assert_eq!(refused.to_string(), unnamed("labels.txt"));
+    let absent = read(root.path()).unwrap().read_file("assets.extra/warm-up").unwrap_err();
+    assert!(matches!(absent, BundleError::Missing { .. }), "{absent}");
     write(root.path(), "1/bundle.toml", "");
     assert_eq!(arriving(root.path()), unnamed("bundle.toml"));
 }
