@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+        [&[(number << 3) | 2, u8::try_from(content.len()).unwrap()], content].concat()
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         // The schema version, and each other kind of field.
         let start = [&[0x08, 1][..], &[0x19], &[0; 8], &[0x1d], &[0; 4]].concat();
         // Lengths of this test are bytes below 128, so the graph's is written here.
-        let length = [(graph.len() & 0x7f | 0x80) as u8, (graph.len() >> 7) as u8];
+        let length = [((graph.len() & 0x7f) | 0x80) as u8, (graph.len() >> 7) as u8];
         let whole = [&start[..], &[0x12], &length, &graph].concat();
         let found = read(&whole).unwrap();
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
@@ -133,7 +133,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let names = field(4, b"t").repeat(MAX_KEPT + 9);
         let mut info = vec![0x0a];
-        info.extend([(names.len() & 0x7f | 0x80) as u8, (names.len() >> 7) as u8]);
+        info.extend([((names.len() & 0x7f) | 0x80) as u8, (names.len() >> 7) as u8]);
         info.extend(&names);
         assert_eq!(graph(&info).unwrap().tags.len(), MAX_KEPT);
         let long = [&[0x22, 0x81, 0x01][..], &[b'x'; MAX_NAME + 1]].concat();

@@ -30,8 +30,10 @@ fn escaped(bytes: &[u8]) -> String {
         match byte {
             b'\'' | b'\\' => text.extend(['\\', char::from(byte)]),
             b' '..=b'~' => text.push(char::from(byte)),
-            // Three digits end the escape whatever follows; writing to a `String` does not fail.
-            _ => drop(write!(text, "\\{byte:03o}")),
+            _ => {
+                // Three digits end the escape whatever follows; writing to a `String` does not fail.
+                let _ = write!(text, "\\{byte:03o}");
+            }
         }
     }
     text + "'"
@@ -43,7 +45,10 @@ pub(super) fn python(path: &Path) -> String {
     for c in path.to_string_lossy().chars() {
         match c {
             '"' | '\\' => text.extend(['\\', c]),
-            _ if c.is_control() => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            _ if c.is_control() => {
+                // Writing to a `String` does not fail.
+                let _ = write!(text, "\\u{:04x}", u32::from(c));
+            }
             _ => text.push(c),
         }
     }

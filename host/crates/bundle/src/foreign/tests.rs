@@ -8,8 +8,8 @@ use crate::{Bundle, BundleError};
 /// A protobuf field of bytes.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
-    let length = [(length & 0x7f | 0x80) as u8, (length >> 7) as u8];
-    [&[number << 3 | 2][..], &length, content].concat()
+    let length = [((length & 0x7f) | 0x80) as u8, (length >> 7) as u8];
+    [&[(number << 3) | 2][..], &length, content].concat()
 }
 
 fn saved_model(tags: &[&str], signatures: &[&str]) -> Vec<u8> {
