@@ -10,8 +10,8 @@ use ingle_engine::Engine;
 use ingle_plugins::{PluginHost, PluginHostConfig};
 use ingle_serving::{Executors, Manager, ManagerConfig, PluginRepository, Server};
 use ingle_telemetry::{LogFilter, Metrics};
-use ingle_types::Limits;
-use ingle_wire::{Admin, Tally, Wire};
+use ingle_types::{Limits, Replay};
+use ingle_wire::{Admin, Tally, WarmUp, Wire};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -114,15 +114,33 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
         None => tracing::info!(device = %engine.device(), "device"),
     }
     let threads = available_parallelism().map_or(1, usize::from);
-    let executors =
-        Executors::start(limits.clone(), metrics.clone(), threads, engine.worker_stack_bytes())
-            .context("cannot start worker threads")?;
+    let engine_threads = config.batching.as_ref().and_then(|b| b.common.num_batch_threads);
+    if let Some(batching) = &config.batching {
+        let (parameters, per_model) = (&batching.common, batching.per_version.is_some());
+        tracing::info!(
+            ?parameters,
+            per_model,
+            "requests are not joined yet: max_batch_size, max_enqueued_batches and num_batch_threads count, the other batching parameters have no effect"
+        );
+    }
+    let executors = Executors::start(
+        limits.clone(),
+        metrics.clone(),
+        engine_threads.unwrap_or(threads),
+        threads,
+        engine.worker_stack_bytes(),
+    )
+    .context("cannot start worker threads")?;
     let host = PluginHost::new(PluginHostConfig {
         limits: limits.clone(),
         cache_dir: config.cache_dir,
         max_concurrent_calls: threads * 2,
         metrics: metrics.clone(),
     })?;
+    let warm_up = config.warm_up_iterations.map(|iterations| {
+        let warm_up: Arc<dyn Replay> = Arc::new(WarmUp::new(limits.clone(), iterations));
+        warm_up
+    });
     let source = config.plugin_repository.map(PluginSource::new);
     let config = ManagerConfig {
         models: config.models,
@@ -132,6 +150,8 @@ fn start_manager(config: Config, limits: Arc<Limits>, metrics: Metrics) -> anyho
         engine,
         plugins: PluginRepository::new(source, host, limits.clone()),
         executors: Arc::new(executors),
+        batching: config.batching,
+        warm_up,
         limits,
         metrics,
     };

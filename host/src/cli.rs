@@ -163,6 +163,62 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) max_request_bytes: u32,
 
+    /// Take requests on the terms of TensorFlow Serving's batching: the size of the largest, how
+    /// many may wait, how many run. They are not joined yet.
+    #[arg(
+        long,
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub(crate) enable_batching: bool,
+
+    /// These terms, a text protobuf of BatchingParameters.
+    #[arg(long, value_name = "FILE", value_parser = path_or_none())]
+    pub(crate) batching_parameters_file: Option<PathBuf>,
+
+    /// Read them from each version's batching_params.pbtxt instead, but for the number of
+    /// threads; only with --enable_batching.
+    #[arg(
+        long,
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub(crate) enable_per_model_batching_parameters: bool,
+
+    /// Milliseconds that a REST request may take; 0 or less = any time.
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 30_000,
+        allow_negative_numbers = true
+    )]
+    pub(crate) rest_api_timeout_in_ms: i64,
+
+    /// Answer the requests of a version's assets.extra/tf_serving_warmup_requests, where there
+    /// is one, before it serves.
+    #[arg(
+        long,
+        value_name = "true|false",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) enable_model_warmup: bool,
+
+    /// How often each of these is answered; 0 or less = once.
+    #[arg(long, value_name = "TIMES", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) num_request_iterations_for_warmup: i32,
+
     /// Address that both listen on.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub(crate) bind_address: std::net::IpAddr,

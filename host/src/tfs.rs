@@ -125,7 +125,6 @@ fn unknown_argument(error: &clap::Error, line: &[String]) -> Option<usize> {
 const IGNORED: &[&str] = &[
     "allow_version_labels_for_unavailable_models",
     "enable_grpc_healthcheck_service",
-    "enable_model_warmup",
     "enable_profiler",
     "enable_signature_method_name_check",
     "flush_filesystem_caches",

@@ -136,4 +136,4 @@ def test_at_the_start_nothing_is_waited_for(start, tmp_path):
     server.process.send_signal(signal.SIGTERM)
     assert ended(server) == 0, server.tail()
     log = server.log.read_text()
-    assert "Running gRPC" not in log and "version available" not in log, log
+    assert "Running gRPC" not in log and "Successfully loaded servable version" not in log, log

@@ -5,12 +5,13 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const ROOTS: [&str; 8] = [
+const ROOTS: [&str; 9] = [
     "tensorflow_serving/apis/prediction_service.proto",
     "tensorflow_serving/apis/model_service.proto",
     "tensorflow_serving/apis/prediction_log.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
+    "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
     "grpc/health/v1/health.proto",
     "grpc/reflection/v1/reflection.proto",
     "grpc/reflection/v1alpha/reflection.proto",

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ingle_engine::{DeviceChoice, Optimize};
-use ingle_serving::{ModelConfig, Models, RetryPolicy, VersionPolicy};
+use ingle_serving::{Batching, ModelConfig, Models, ReadParameters, RetryPolicy, VersionPolicy};
 use ingle_telemetry::LogFormat;
-use ingle_types::Limits;
-use ingle_wire::{Tls, Token, models_config, monitoring_config, ssl_config};
+use ingle_types::{BatchingParameters, Limits};
+use ingle_wire::{Tls, Token, batching_parameters, models_config, monitoring_config, ssl_config};
 
 pub(crate) use stacks::restart_with_larger_stacks;
 
@@ -59,6 +59,9 @@ pub(crate) struct Config {
     pub(crate) retry: RetryPolicy,
     /// `None` = no bound but one for each model.
     pub(crate) loads_at_once: Option<NonZeroUsize>,
+    pub(crate) batching: Option<Batching>,
+    /// How often each warm-up request is sent; `None` = none is.
+    pub(crate) warm_up_iterations: Option<u32>,
     pub(crate) device: DeviceChoice,
     pub(crate) optimize: Optimize,
     pub(crate) cache_dir: Option<PathBuf>,
@@ -187,6 +190,8 @@ impl Config {
             )?,
             retry: retry(&args),
             loads_at_once: usize::try_from(args.num_load_threads).ok().and_then(NonZeroUsize::new),
+            batching: batching(&args)?,
+            warm_up_iterations: warm_up_iterations(&args),
             device: args.device,
             optimize: if args.engine_optimize == "off" { Optimize::Off } else { Optimize::On },
             cache_dir: match &args.cache_dir {
@@ -196,6 +201,7 @@ impl Config {
             log_level: args.log_level,
             log_format: if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text },
             limits: Limits {
+                rest_deadline: rest_deadline(args.rest_api_timeout_in_ms),
                 drain_delay: args.drain_delay_seconds,
                 drain_grace: args.drain_grace_seconds,
                 ..limits_for(usize::try_from(args.max_request_bytes)?)
@@ -334,6 +340,41 @@ fn retry(args: &ServeArgs) -> RetryPolicy {
     }
 }
 
+/// The terms of batching; an empty name is TensorFlow Serving's way to say that no file has
+/// them.
+fn batching(args: &ServeArgs) -> anyhow::Result<Option<Batching>> {
+    const FLAG: &str = "--batching_parameters_file";
+    let file = given(args.batching_parameters_file.as_deref());
+    if !args.enable_batching {
+        ensure!(file.is_none(), "{FLAG} is set without setting --enable_batching to true.");
+        return Ok(None);
+    }
+    let common = match file {
+        Some(file) => {
+            let read = || Ok::<_, anyhow::Error>(batching_parameters::parse(&config_text(file)?)?);
+            read().with_context(|| format!("{FLAG}={}", file.display()))?
+        }
+        None => BatchingParameters {
+            thread_pool_name: "model_server_batch_threads".to_owned(),
+            ..BatchingParameters::default()
+        },
+    };
+    let read: ReadParameters = |text| batching_parameters::parse(text).map_err(|e| e.to_string());
+    let per_version = args.enable_per_model_batching_parameters.then_some(read);
+    Ok(Some(Batching { common, per_version }))
+}
+
+/// What a REST request may take; zero or less = any time.
+fn rest_deadline(millis: i64) -> Option<Duration> {
+    let millis = u64::try_from(millis).ok().filter(|&millis| millis > 0);
+    millis.map(Duration::from_millis)
+}
+
+fn warm_up_iterations(args: &ServeArgs) -> Option<u32> {
+    let iterations = u32::try_from(args.num_request_iterations_for_warmup).unwrap_or(0).max(1);
+    args.enable_model_warmup.then_some(iterations)
+}
+
 /// The pause between two looks; zero or less = no second look.
 fn seconds(flag: &str, seconds: f64) -> anyhow::Result<Option<Duration>> {
     if seconds <= 0.0 {
@@ -442,6 +483,57 @@ mod tests {
         let level = |flags: &[&str]| config(flags).unwrap().optimize;
         assert_eq!(level(&[&base]), Optimize::On);
         assert_eq!(level(&[&base, "--engine_optimize=off"]), Optimize::Off);
+    }
+
+    #[test]
+    fn batching_parameters_need_batching_and_are_checked() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let file = root.path().join("batching");
+        let flag = format!("--batching_parameters_file={}", file.display());
+        let refused = |flags: &[&str]| format!("{:#}", config(flags).unwrap_err());
+        let start = "--batching_parameters_file is set without";
+        assert!(refused(&[&base, &flag]).starts_with(start));
+        assert!(refused(&[&base, "--enable_batching=false", &flag]).starts_with(start));
+        let missing = refused(&[&base, "--enable_batching", &flag]);
+        assert!(missing.starts_with(&flag), "{missing}");
+        std::fs::write(&file, "max_batch_size { value: -1 }").unwrap();
+        let wrong = refused(&[&base, "--enable_batching", &flag]);
+        assert_eq!(wrong, format!("{flag}: max_batch_size must be positive; was -1"));
+        std::fs::write(&file, "num_batch_threads { value: 3 }").unwrap();
+        let batching = |flags: &[&str]| config(flags).unwrap().batching;
+        let common = batching(&[&base, "--enable_batching", &flag]).unwrap().common;
+        assert_eq!(common.num_batch_threads, Some(3));
+        assert_eq!(common.thread_pool_name, "batch_threads");
+        let alone = batching(&[&base, "--enable_batching", "--batching_parameters_file="]).unwrap();
+        assert_eq!(alone.common.thread_pool_name, "model_server_batch_threads");
+        assert!(alone.per_version.is_none());
+        let per_model = "--enable_per_model_batching_parameters";
+        assert!(batching(&[&base, "--enable_batching", per_model]).unwrap().per_version.is_some());
+        assert!(batching(&[&base, per_model]).is_none());
+    }
+
+    #[test]
+    fn rest_requests_have_half_a_minute_unless_it_is_said_otherwise() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let deadline = |flags: &[&str]| config(flags).unwrap().limits.rest_deadline;
+        assert_eq!(deadline(&[&base]), Some(Duration::from_secs(30)));
+        let said = |millis| deadline(&[&base, &format!("--rest_api_timeout_in_ms={millis}")]);
+        assert_eq!(said("60000"), Some(Duration::from_secs(60)));
+        assert_eq!((said("0"), said("-1")), (None, None));
+    }
+
+    #[test]
+    fn warm_up_requests_are_sent_once_unless_it_is_said_otherwise() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("--model_base_path={}", root.path().display());
+        let times = |flags: &[&str]| config(flags).unwrap().warm_up_iterations;
+        assert_eq!(times(&[&base]), Some(1));
+        let flag = |times| format!("--num_request_iterations_for_warmup={times}");
+        assert_eq!(times(&[&base, &flag(4)]), Some(4));
+        assert_eq!(times(&[&base, &flag(-4)]), Some(1));
+        assert_eq!(times(&[&base, &flag(4), "--enable_model_warmup=false"]), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl RequestLogs {
 
     /// What is logged from now on, where a file of configuration says so.
     pub(crate) fn configure(&self, models: &[ModelConfig]) {
-        let destinations = models.iter().filter_map(|model| Some(model.logging.as_ref()?));
+        let destinations = models.iter().filter_map(|model| model.logging.as_ref());
         let destinations = destinations.map(|logging| logging.destination.clone()).collect();
         *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = destinations;
         self.configure_by_client(models);

@@ -11,6 +11,10 @@ use crate::manifest::{MANIFEST_FILE, Manifest, Stage, StagePlugin};
 use crate::source::MAX_FILES;
 use crate::{BundleError, ForeignModel, PluginChoice, SUMS_FILE, directory, sums};
 
+// Where TensorFlow Serving looks for them.
+const WARM_UP_FILE: &str = "assets.extra/tf_serving_warmup_requests";
+const BATCHING_PARAMETERS_FILE: &str = "batching_params.pbtxt";
+
 /// A version directory's content, read once and verified.
 #[derive(Debug)]
 pub struct Bundle {
@@ -88,6 +92,31 @@ impl Bundle {
         }
         files.verify_rest(&manifest.model_file)?;
         Ok(Self { model, default_signature: manifest.default_signature, signatures, files })
+    }
+
+    /// The file of requests that the version answers before it serves, where there is one.
+    ///
+    /// # Errors
+    /// See [`Bundle::read_file`].
+    pub fn warm_up_requests(&self, limits: &Limits) -> Result<Option<Bytes>, BundleError> {
+        let limit = self.files.left.min(limits.warm_up_bytes);
+        self.optional(WARM_UP_FILE, limit)
+    }
+
+    /// The text of the version's own batching parameters, where there are any.
+    ///
+    /// # Errors
+    /// See [`Bundle::read_file`].
+    pub fn batching_parameters(&self, limits: &Limits) -> Result<Option<Bytes>, BundleError> {
+        let limit = self.files.left.min(limits.manifest_bytes);
+        self.optional(BATCHING_PARAMETERS_FILE, limit)
+    }
+
+    fn optional(&self, file: &str, limit: u64) -> Result<Option<Bytes>, BundleError> {
+        match self.files.read_bounded(file, limit) {
+            Err(BundleError::Missing { .. }) => Ok(None),
+            content => content.map(Some),
+        }
     }
 
     /// A further file of the bundle, such as a model's external data; verified and

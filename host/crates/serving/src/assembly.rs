@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use ingle_batching::Admission;
 use ingle_bundle::{Bundle, PluginRef, SignatureConfig, StageConfig};
 use ingle_engine::Program;
 use ingle_plugins::{InitOptions, Plugin, PluginError, PluginInfo};
-use ingle_types::{Code, Signature, TensorSpec, Version};
+use ingle_types::{BatchingParameters, Code, Signature, TensorSpec, Version};
 
 use crate::examples::{with_batch, without_batch};
 use crate::pipeline::Pipeline;
@@ -44,6 +45,7 @@ pub(crate) struct Assembly<'a> {
     repository: &'a PluginRepository,
     view: &'a View,
     program: &'a Arc<Program>,
+    batching: Option<&'a BatchingParameters>,
     uses: BTreeMap<String, Version>,
     /// A plugin and what is wrong with one of its versions.
     pub(crate) refused: BTreeMap<(String, Version), String>,
@@ -66,8 +68,10 @@ impl<'a> Assembly<'a> {
         repository: &'a PluginRepository,
         view: &'a View,
         program: &'a Arc<Program>,
+        batching: Option<&'a BatchingParameters>,
     ) -> Self {
-        Self { repository, view, program, uses: BTreeMap::new(), refused: BTreeMap::new() }
+        let (uses, refused) = (BTreeMap::new(), BTreeMap::new());
+        Self { repository, view, program, batching, uses, refused }
     }
 
     pub(crate) fn assemble(&mut self, bundle: &Bundle) -> Result<Pipelines, AssemblyError> {
@@ -109,6 +113,7 @@ impl<'a> Assembly<'a> {
             name: name.into(),
             signature: Arc::new(signature),
             program: self.program.clone(),
+            admission: self.batching.map(Admission::new),
             preprocess: preprocess.map(Arc::new),
             postprocess: postprocess.map(Arc::new),
             times: OnceLock::new(),

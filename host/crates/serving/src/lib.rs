@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod assembly;
+mod batching;
 mod board;
 mod examples;
 mod manager;
@@ -17,6 +18,7 @@ mod pipeline;
 mod plugin_repository;
 mod servable;
 
+pub use batching::{Batching, ReadParameters};
 pub use board::{Board, Server};
 pub use manager::{
     Manager, ManagerConfig, ModelConfig, ModelList, ModelReport, Models, Operator, OperatorError,

@@ -5,12 +5,13 @@ use std::time::Instant;
 use std::{io, slice};
 
 use bytes::Bytes;
-use ingle_batching::{QueueError, Workers, WorkersConfig};
+use ingle_batching::{Admission, AdmissionError, QueueError, Workers, WorkersConfig};
 use ingle_engine::{Program, RunError};
 use ingle_plugins::{CallContext, PluginError, Postprocessor, Preprocessor};
 use ingle_telemetry::{Metrics, StageTimes};
 use ingle_types::{
-    Code, Deadline, Limits, PredictRequest, ServeError, Signature, SignatureError, Stage, TensorMap,
+    Code, Deadline, Dim, Limits, PredictRequest, ServeError, Signature, SignatureError, Stage,
+    TensorMap, TensorSpec,
 };
 
 use crate::examples::{Examples, can_batch, join, stack, unstack};
@@ -28,25 +29,27 @@ pub struct Executors {
 const PLUGIN_HOST_STACK_BYTES: usize = 2 * 1024 * 1024;
 
 impl Executors {
-    /// `engine_stack_bytes` is what the engine asks of threads that run it.
+    /// `engine_threads` run models, `plugin_threads` plugins; `engine_stack_bytes` is what
+    /// the engine asks of threads that run it.
     ///
     /// # Errors
     /// Where a thread cannot be started.
     pub fn start(
         limits: Arc<Limits>,
         metrics: Metrics,
-        threads: usize,
+        engine_threads: usize,
+        plugin_threads: usize,
         engine_stack_bytes: usize,
     ) -> io::Result<Self> {
-        let workers = |name, stack_bytes| {
+        let workers = |name, threads, stack_bytes| {
             let queue_length = limits.queue_length;
             let stack_bytes = Some(stack_bytes);
             Workers::start(&WorkersConfig { name, threads, stack_bytes, queue_length })
         };
         let plugin_stack = limits.plugin_stack_bytes + PLUGIN_HOST_STACK_BYTES;
         Ok(Self {
-            engine: workers("engine", engine_stack_bytes)?,
-            plugins: workers("plugin", plugin_stack)?,
+            engine: workers("engine", engine_threads, engine_stack_bytes)?,
+            plugins: workers("plugin", plugin_threads, plugin_stack)?,
             limits,
             metrics,
         })
@@ -59,6 +62,8 @@ pub(crate) struct Pipeline {
     /// As published, with batch dimensions.
     pub(crate) signature: Arc<Signature>,
     pub(crate) program: Arc<Program>,
+    /// `None` = its requests are not to be joined.
+    pub(crate) admission: Option<Admission>,
     pub(crate) preprocess: Option<Arc<Preprocessor>>,
     pub(crate) postprocess: Option<Arc<Postprocessor>>,
     /// Set by the first request.
@@ -212,9 +217,14 @@ impl Pipeline {
         inputs: TensorMap,
         outputs: Vec<String>,
     ) -> Result<TensorMap, ServeError> {
+        let size = || task_size(self.program.signature(), &inputs);
+        let place = self.admission.as_ref().map(|admission| admission.admit(size())).transpose();
+        let place = place.map_err(not_admitted)?;
         let program = self.program.clone();
         let queued = Instant::now();
         let run = move || {
+            // It does not wait any more.
+            drop(place);
             let begun = Instant::now();
             (program.run(&inputs, &outputs), begun - queued, begun.elapsed())
         };
@@ -236,6 +246,18 @@ async fn timed<T>(
     let done = work.await?;
     times.observe(stage, Some(begun.elapsed()));
     Ok(done)
+}
+
+/// The examples of what a model is given.
+fn task_size(model: &Signature, inputs: &TensorMap) -> usize {
+    let batched = |spec: &&TensorSpec| {
+        spec.shape.as_ref().is_none_or(|shape| shape.first() == Some(&Dim::Any))
+    };
+    let sizes = model.inputs.iter().filter(batched).filter_map(|spec| {
+        let tensor = inputs.get(&spec.name)?;
+        tensor.dims().first().copied()
+    });
+    sizes.max().unwrap_or(1)
 }
 
 async fn preprocess(
@@ -303,6 +325,10 @@ where
 
 fn refused(error: SignatureError) -> ServeError {
     ServeError::invalid(Stage::Decode, error.to_string())
+}
+
+fn not_admitted(error: AdmissionError) -> ServeError {
+    ServeError::new(error.code(), Stage::Queue, error.to_string())
 }
 
 fn queue_error(error: QueueError, stage: Stage) -> ServeError {

@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use ingle_bundle::Bundle;
 use ingle_engine::Program;
 use ingle_types::{
-    BoxFuture, Code, PredictRequest, Servable, ServeError, Signature, Stage, TensorMap, Version,
+    BatchingParameters, BoxFuture, Code, PredictRequest, Servable, ServeError, Signature, Stage,
+    TensorMap, Version,
 };
 
 use crate::assembly::Pipelines;
@@ -22,10 +23,25 @@ pub(crate) struct Loaded {
     pub(crate) version: Version,
     pub(crate) bundle: Bundle,
     pub(crate) program: Arc<Program>,
+    pub(crate) batching: Option<BatchingParameters>,
     pub(crate) pipelines: ArcSwap<Pipelines>,
     pub(crate) executors: Arc<Executors>,
     follow: Mutex<Follow>,
-    freed: Sender<ModelEvent>,
+    /// Set once it serves.
+    freed: OnceLock<Freed>,
+}
+
+/// Tells the manager that the last handle is gone: it may call the version ended.
+struct Freed {
+    version: Version,
+    events: Sender<ModelEvent>,
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        // The manager may have stopped before.
+        let _ = self.events.send(ModelEvent::Freed(self.version));
+    }
 }
 
 /// What the plugins were chosen from, and what was refused in doing so.
@@ -41,38 +57,33 @@ pub(crate) struct LoadedParts {
     pub(crate) version: Version,
     pub(crate) bundle: Bundle,
     pub(crate) program: Arc<Program>,
+    pub(crate) batching: Option<BatchingParameters>,
     pub(crate) pipelines: Pipelines,
     pub(crate) follow: Follow,
 }
 
 impl Loaded {
-    pub(crate) fn new(
-        parts: LoadedParts,
-        executors: Arc<Executors>,
-        freed: Sender<ModelEvent>,
-    ) -> Self {
+    pub(crate) fn new(parts: LoadedParts, executors: Arc<Executors>) -> Self {
         Self {
             model: parts.model,
             version: parts.version,
             bundle: parts.bundle,
             program: parts.program,
+            batching: parts.batching,
             pipelines: ArcSwap::from_pointee(parts.pipelines),
             follow: Mutex::new(parts.follow),
             executors,
-            freed,
+            freed: OnceLock::new(),
         }
+    }
+
+    /// From now on the manager waits for its end.
+    pub(crate) fn tell_when_freed(&self, events: Sender<ModelEvent>) {
+        self.freed.get_or_init(|| Freed { version: self.version, events });
     }
 
     pub(crate) fn follow(&self) -> MutexGuard<'_, Follow> {
         self.follow.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The last handle is gone: the manager may call the version ended.
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        // The manager may have stopped before.
-        let _ = self.freed.send(ModelEvent::Freed(self.version));
     }
 }
 

@@ -18,6 +18,7 @@ pub enum Code {
     Unimplemented,
     Internal,
     Unavailable,
+    DataLoss,
 }
 
 impl Code {
@@ -38,6 +39,7 @@ impl Code {
             Self::Unimplemented => "UNIMPLEMENTED",
             Self::Internal => "INTERNAL",
             Self::Unavailable => "UNAVAILABLE",
+            Self::DataLoss => "DATA_LOSS",
         }
     }
 
@@ -58,6 +60,7 @@ impl Code {
             Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Unavailable => 14,
+            Self::DataLoss => 15,
         }
     }
 }

@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod batching;
 mod deadline;
 mod dtype;
 mod error;
@@ -23,13 +24,14 @@ mod shape;
 mod signature;
 mod tensor;
 
+pub use batching::BatchingParameters;
 pub use deadline::Deadline;
 pub use dtype::{DType, Element};
 pub use error::{Code, ServeError, Stage};
 pub use limits::Limits;
 pub use serve::{
-    BoxFuture, ModelReadiness, ModelSpec, PredictRequest, Servable, Serve, VersionChoice,
-    VersionState, VersionStatus,
+    BoxFuture, ModelReadiness, ModelSpec, PredictRequest, Replay, Replayed, Servable, Serve,
+    VersionChoice, VersionState, VersionStatus,
 };
 pub use shape::Shape;
 pub use signature::{Dim, Method, Signature, SignatureError, TensorSpec};

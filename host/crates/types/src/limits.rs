@@ -26,8 +26,12 @@ pub struct Limits {
     pub watch_interval: Duration,
     /// Open connections of one listener; further ones wait to be accepted.
     pub connections: usize,
-    /// What a request without a deadline gets. Over it: DEADLINE_EXCEEDED, HTTP 504.
+    /// What a gRPC request without a deadline gets, and what every request has to arrive in.
+    /// Over it: DEADLINE_EXCEEDED, HTTP 504.
     pub default_deadline: Duration,
+    /// What a REST request gets, which cannot say; `None` = it is waited for. Over it:
+    /// HTTP 504.
+    pub rest_deadline: Option<Duration>,
     /// Jobs waiting for a worker. Over it: RESOURCE_EXHAUSTED, HTTP 429.
     pub queue_length: usize,
     /// Examples in one request of a signature with plugins. Over it: INVALID_ARGUMENT.
@@ -62,6 +66,10 @@ pub struct Limits {
     pub request_log_file_bytes: u64,
     /// Files of one log that are kept; the oldest go first.
     pub request_log_files: usize,
+    /// A version's file of warm-up requests, in bytes.
+    pub warm_up_bytes: u64,
+    /// Requests in it. Over it: INVALID_ARGUMENT.
+    pub warm_up_records: usize,
     /// Nodes of an ONNX graph, with those of its subgraphs.
     pub graph_nodes: usize,
     /// One tensor inside a model, in bytes.
@@ -98,6 +106,7 @@ impl Default for Limits {
             watch_interval: Duration::from_millis(500),
             connections: 4096,
             default_deadline: Duration::from_secs(60),
+            rest_deadline: Some(Duration::from_secs(30)),
             queue_length: 1024,
             examples_per_request: 1024,
             plugin_memory_bytes: 256 * MIB,
@@ -115,6 +124,8 @@ impl Default for Limits {
             request_log_bytes: 64 * MIB,
             request_log_file_bytes: 64 * MIB as u64,
             request_log_files: 16,
+            warm_up_bytes: 1024 * MIB as u64,
+            warm_up_records: 1000,
             graph_nodes: 1_000_000,
             tensor_bytes: 2048 * MIB,
             fold_time: Duration::from_secs(10),

@@ -3,6 +3,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{Code, Deadline, ServeError, Signature, TensorMap, Version};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -68,6 +70,23 @@ pub trait Servable: Send + Sync {
 
     /// Runs one request. Dropping the future abandons it.
     fn predict(&self, request: PredictRequest) -> BoxFuture<'_, Result<TensorMap, ServeError>>;
+}
+
+/// What loading knows of protocols: somebody who reads recorded requests, and sends them to
+/// a version that does not serve yet.
+pub trait Replay: Send + Sync + 'static {
+    /// Sends every request in `file`, a version's file of warm-up requests, one after the
+    /// other. Dropping the future abandons the rest.
+    fn replay(&self, file: Bytes, servable: Arc<dyn Servable>) -> BoxFuture<'_, Replayed>;
+}
+
+/// How a replay ended.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The requests that were answered.
+    pub records: usize,
+    /// The first failure ends it.
+    pub outcome: Result<(), ServeError>,
 }
 
 /// Which version of which model a request asks for.

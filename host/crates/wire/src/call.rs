@@ -208,6 +208,18 @@ impl Drop for Call {
     }
 }
 
+/// Asks the model, for a client or, without a `call`, for the version itself.
+pub(crate) async fn ask(
+    call: Option<&Call>,
+    servable: &dyn Servable,
+    request: PredictRequest,
+) -> Result<TensorMap, ServeError> {
+    match call {
+        Some(call) => call.predict(servable, request).await,
+        None => servable.predict(request).await,
+    }
+}
+
 /// What only the log may see.
 fn chain(error: &ServeError) -> String {
     let mut causes = Vec::new();
@@ -298,6 +310,7 @@ pub(crate) const fn grpc_code(code: Code) -> tonic::Code {
         Code::Unimplemented => tonic::Code::Unimplemented,
         Code::Internal => tonic::Code::Internal,
         Code::Unavailable => tonic::Code::Unavailable,
+        Code::DataLoss => tonic::Code::DataLoss,
     }
 }
 
@@ -317,7 +330,7 @@ pub(crate) fn http_status(code: Code, stage: Stage) -> StatusCode {
         Code::Cancelled => {
             StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
         }
-        Code::Unknown | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -348,6 +361,7 @@ mod tests {
             (Code::Unimplemented, 501),
             (Code::Internal, 500),
             (Code::Unavailable, 503),
+            (Code::DataLoss, 500),
         ];
         for (code, status) in table {
             assert_eq!(http_status(code, Stage::Queue).as_u16(), status, "{code}");

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod batching_parameters;
 mod body;
 mod budget;
 mod call;
@@ -27,6 +28,7 @@ mod text_proto;
 pub mod tfrecord;
 mod tfs_grpc;
 mod tfs_rest;
+mod warm_up;
 
 #[cfg(test)]
 mod tests;
@@ -34,3 +36,4 @@ mod tests;
 pub use admin::{Admin, Model, ModelVersion, Operate, Token, TokenError};
 pub use request_log::{JsonError, Record, RequestLog};
 pub use server::{DrainError, Listener, Reload, Tally, Tls, Wire};
+pub use warm_up::WarmUp;

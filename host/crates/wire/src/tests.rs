@@ -23,3 +23,4 @@ mod server;
 pub(crate) mod stub;
 mod tls;
 mod unix_socket;
+mod warm_up;

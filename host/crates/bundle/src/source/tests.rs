@@ -286,3 +286,22 @@ fn a_copier_that_stops_after_every_byte_is_never_taken_for_done() {
     }
     assert!(looks > 1000, "{looks}");
 }
+
+#[test]
+fn warm_up_requests_may_be_missing_and_are_bounded() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "1/model.onnx", "m");
+    let limits = Limits { warm_up_bytes: 3, ..Limits::default() };
+    assert_eq!(read(root.path()).unwrap().warm_up_requests(&limits).unwrap(), None);
+    let file = "1/assets.extra/tf_serving_warmup_requests";
+    write(root.path(), file, "abc");
+    let content = read(root.path()).unwrap().warm_up_requests(&limits).unwrap();
+    assert_eq!(content, Some(Bytes::from("abc")));
+    write(root.path(), file, "abcd");
+    let over = read(root.path()).unwrap().warm_up_requests(&limits).unwrap_err();
+    assert!(matches!(over, BundleError::TooLarge { limit: 3, .. }), "{over}");
+    let path = root.path().join(file);
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", path).unwrap();
+    assert!(read(root.path()).unwrap().warm_up_requests(&limits).is_err());
+}

@@ -13,7 +13,7 @@ use crate::manager::loading::Attempts;
 use crate::manager::versions::{Action, Event, Held, Versions};
 use crate::manager::{Hold, ModelConfig, ModelEvent, ReadyLatch, Shared};
 use crate::plugin_repository::View;
-use crate::servable::{Loaded, LoadedParts};
+use crate::servable::Loaded;
 
 mod plugins;
 
@@ -284,12 +284,13 @@ impl Keeper {
         let Some(_permit) = shared.loads.take() else { return };
         let started = Instant::now();
         match self.attempt(&shared, version, found) {
-            Ok(parts) => {
-                let weights_bytes = parts.program.weights_bytes();
-                let (plugins, note) = (parts.pipelines.uses.clone(), parts.follow.note.clone());
-                let loaded = Loaded::new(parts, shared.executors.clone(), self.events.clone());
+            Ok(loaded) => {
+                let weights_bytes = loaded.program.weights_bytes();
+                let plugins = loaded.pipelines.load().uses.clone();
+                let note = loaded.follow().note.clone();
+                loaded.tell_when_freed(self.events.clone());
                 self.attempts.remove(&version);
-                self.apply(version, Event::Loaded(Arc::new(loaded)));
+                self.apply(version, Event::Loaded(loaded));
                 let elapsed_ms = started.elapsed().as_millis();
                 // The words that scripts wait for.
                 tracing::info!(model = %self.name, version, elapsed_ms, weights_bytes, ?plugins, "Successfully loaded servable version {{name: {} version: {version}}}", self.name);
@@ -309,7 +310,7 @@ impl Keeper {
         shared: &Shared,
         version: Version,
         found: &FoundVersion,
-    ) -> Result<LoadedParts, VersionError> {
+    ) -> Result<Arc<Loaded>, VersionError> {
         let verified_first = self.source.has_sums(found);
         if !verified_first {
             self.apply(version, Event::LoadStarted);
@@ -319,7 +320,7 @@ impl Keeper {
         if verified_first {
             self.apply(version, Event::LoadStarted);
         }
-        Attempt { shared, model: &self.name, source: &self.source }.prepare(version, bundle)
+        Attempt { shared, model: &self.name, source: &self.source }.prepare(version, found, bundle)
     }
 
     fn not_loaded(

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ingle_bundle::{Bundle, BundleError, FoundVersion, ModelSource};
 use ingle_engine::{Engine, ExternalData, ExternalDataError, LoadError, Program, RunError};
-use ingle_types::{Code, DType, Dim, Shape, Tensor, TensorMap, TensorSpec, Version};
+use ingle_types::{
+    BatchingParameters, Code, DType, Dim, ServeError, Shape, Tensor, TensorMap, TensorSpec, Version,
+};
 
 use crate::assembly::{Assembly, AssemblyError, Pipelines, plugin_names};
+use crate::batching::BatchingError;
 use crate::manager::Shared;
+use crate::manager::replay::replay;
 use crate::manager::versions::Failure;
 use crate::plugin_repository::View;
-use crate::servable::{Follow, LoadedParts};
+use crate::servable::{Follow, Loaded, LoadedParts};
 
 /// A warm-up request larger than this would cost more than it helps.
 const WARM_UP_BYTES: usize = 64 * 1024 * 1024;
@@ -31,8 +35,13 @@ pub(crate) enum VersionError {
         /// What there was to choose from.
         view: View,
     },
+    #[error(transparent)]
+    Batching(#[from] BatchingError),
     #[error("the model cannot answer a warm-up request: {0}")]
     WarmUp(RunError),
+    /// In the words of the request that failed.
+    #[error("{}", .0.message())]
+    Replay(#[source] ServeError),
     #[error("loading failed inside the server")]
     Panicked { text: String },
 }
@@ -52,7 +61,8 @@ impl VersionError {
         match self {
             Self::Bundle(error) => error.may_pass(),
             Self::Model(error) => error.code() == Code::Internal,
-            Self::Plugins { .. } => false,
+            Self::Plugins { .. } | Self::Batching(_) => false,
+            Self::Replay(error) => matches!(error.code(), Code::Internal | Code::Unavailable),
             Self::WarmUp(_) | Self::Panicked { .. } => true,
         }
     }
@@ -62,7 +72,9 @@ impl VersionError {
             Self::Bundle(e) => e.code(),
             Self::Model(e) => e.code(),
             Self::Plugins { source, .. } => source.code(),
+            Self::Batching(e) => e.code(),
             Self::WarmUp(e) => e.code(),
+            Self::Replay(e) => e.code(),
             Self::Panicked { .. } => Code::Internal,
         }
     }
@@ -92,25 +104,40 @@ impl Attempt<'_> {
     pub(crate) fn prepare(
         &self,
         version: Version,
+        found: &FoundVersion,
         bundle: Bundle,
-    ) -> Result<LoadedParts, VersionError> {
-        guarded(|| self.prepare_unguarded(version, bundle))
+    ) -> Result<Arc<Loaded>, VersionError> {
+        guarded(|| self.prepare_unguarded(version, found, bundle))
     }
 
     fn prepare_unguarded(
         &self,
         version: Version,
+        found: &FoundVersion,
         mut bundle: Bundle,
-    ) -> Result<LoadedParts, VersionError> {
-        let Shared { engine, plugins, .. } = self.shared;
+    ) -> Result<Arc<Loaded>, VersionError> {
+        let Shared { engine, limits, plugins, executors, .. } = self.shared;
+        let batching = self.shared.batching.as_ref().map(|batching| batching.of(&bundle, limits));
+        let batching = batching.transpose()?.flatten();
         let program = Arc::new(load_program(engine, &bundle, self.shared)?);
         let view = plugins.view(&plugin_names(&bundle), &View::new());
-        let (pipelines, follow) = assemble(self.shared, view.clone(), &program, &bundle)
-            .map_err(|source| VersionError::Plugins { source, view })?;
+        let (pipelines, follow) =
+            assemble(self.shared, view.clone(), &program, &bundle, batching.as_ref())
+                .map_err(|source| VersionError::Plugins { source, view })?;
         warm_up(&program)?;
+        let recorded = match &self.shared.warm_up {
+            Some(_) => bundle.warm_up_requests(limits)?,
+            None => None,
+        };
         bundle.release();
         let model = self.model.into();
-        Ok(LoadedParts { model, version, bundle, program, pipelines, follow })
+        let parts = LoadedParts { model, version, bundle, program, batching, pipelines, follow };
+        let loaded = Arc::new(Loaded::new(parts, executors.clone()));
+        if let Some(file) = recorded {
+            let path = self.source.base_path().join(found.directory());
+            replay(self.shared, &loaded, file, &path.to_string_lossy())?;
+        }
+        Ok(loaded)
     }
 }
 
@@ -126,8 +153,9 @@ pub(crate) fn assemble(
     view: View,
     program: &Arc<Program>,
     bundle: &Bundle,
+    batching: Option<&BatchingParameters>,
 ) -> Result<(Pipelines, Follow), AssemblyError> {
-    let mut assembly = Assembly::new(&shared.plugins, &view, program);
+    let mut assembly = Assembly::new(&shared.plugins, &view, program, batching);
     let pipelines = assembly.assemble(bundle)?;
     let refused: BTreeMap<_, _> = std::mem::take(&mut assembly.refused);
     let note = refused.values().cloned().collect::<Vec<_>>().join("; ");

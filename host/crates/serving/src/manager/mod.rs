@@ -8,6 +8,7 @@ mod load;
 mod loading;
 mod operate;
 mod reload;
+mod replay;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -23,14 +24,15 @@ use std::time::Duration;
 use ingle_bundle::list_models;
 use ingle_engine::Engine;
 use ingle_telemetry::Metrics;
-use ingle_types::{Limits, Version};
-use tokio::sync::mpsc as latch;
+use ingle_types::{Limits, Replay, Version};
+use tokio::sync::{mpsc as latch, watch};
 
 pub use loading::RetryPolicy;
 pub use operate::{ModelReport, Operator, OperatorError, VersionReport};
 pub use reload::{ModelList, ReloadError};
 pub use versions::VersionPolicy;
 
+use crate::batching::Batching;
 use crate::board::{Board, ModelBoard};
 use crate::manager::keeper::Keeper;
 use crate::manager::loading::LoadPermits;
@@ -77,6 +79,10 @@ pub struct ManagerConfig {
     pub engine: Engine,
     pub plugins: PluginRepository,
     pub executors: Arc<Executors>,
+    /// `None` = requests are not to be joined.
+    pub batching: Option<Batching>,
+    /// Who reads versions' files of warm-up requests; `None` = nobody.
+    pub warm_up: Option<Arc<dyn Replay>>,
     pub limits: Arc<Limits>,
     pub metrics: Metrics,
 }
@@ -88,9 +94,13 @@ pub(crate) struct Shared {
     engine: Engine,
     plugins: PluginRepository,
     executors: Arc<Executors>,
+    batching: Option<Batching>,
+    warm_up: Option<Arc<dyn Replay>>,
     limits: Arc<Limits>,
     metrics: Metrics,
     board: Arc<Board>,
+    /// True, or closed, once the manager goes.
+    stopping: watch::Receiver<bool>,
 }
 
 /// What wakes a model's thread before its next poll.
@@ -133,6 +143,8 @@ pub struct Manager {
     board: Arc<Board>,
     starting: latch::Receiver<Infallible>,
     commands: Sender<Command>,
+    /// Ends what a load waits for.
+    stop: watch::Sender<bool>,
     /// What is listed; `None` where models are those of a repository.
     listed: Option<Vec<ModelConfig>>,
     thread: Option<JoinHandle<()>>,
@@ -145,6 +157,7 @@ impl Manager {
     /// Where a thread cannot be started.
     pub fn start(config: ManagerConfig) -> io::Result<Self> {
         let board = Arc::new(Board::default());
+        let (stop, stopping) = watch::channel(false);
         let shared = Shared {
             poll_interval: config.poll_interval,
             loads: LoadPermits::new(config.loads_at_once),
@@ -152,9 +165,12 @@ impl Manager {
             engine: config.engine,
             plugins: config.plugins,
             executors: config.executors,
+            batching: config.batching,
+            warm_up: config.warm_up,
             limits: config.limits,
             metrics: config.metrics,
             board: board.clone(),
+            stopping,
         };
         let (ready, starting) = latch::channel(1);
         let (commands, received) = mpsc::channel();
@@ -166,7 +182,7 @@ impl Manager {
         };
         let run = move || roster.run(&models, ready, &received);
         let thread = thread::Builder::new().name("manager".into()).spawn(run)?;
-        Ok(Self { board, starting, commands, listed, thread: Some(thread) })
+        Ok(Self { board, starting, commands, stop, listed, thread: Some(thread) })
     }
 
     pub fn board(&self) -> Arc<Board> {
@@ -197,6 +213,7 @@ impl Drop for Manager {
     fn drop(&mut self) {
         // A thread that is gone needs no word.
         let _ = self.commands.send(Command::Stop);
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             // A panic there was logged where it happened.
             let _ = thread.join();

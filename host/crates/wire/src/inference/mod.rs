@@ -30,7 +30,7 @@ use ingle_types::{
     Code, Deadline, PredictRequest, Servable, ServeError, Signature, Stage, Tensor, TensorMap,
 };
 
-use crate::call::{Call, offload};
+use crate::call::{Call, ask, offload};
 pub(crate) use classify::Classifier;
 pub(crate) use examples::Examples;
 pub(crate) use regress::Regressor;
@@ -87,7 +87,7 @@ impl<M: Method> Task<M> {
     /// Runs on all `examples` at once; their tensors take at most `limit_bytes`.
     pub(crate) async fn run(
         &self,
-        call: &Call,
+        call: Option<&Call>,
         examples: &Arc<Examples>,
         limit_bytes: usize,
         deadline: Deadline,
@@ -103,7 +103,7 @@ impl<M: Method> Task<M> {
             output_filter: self.method.outputs(),
             deadline,
         };
-        let outputs = call.predict(&*self.servable, request).await?;
+        let outputs = ask(call, &*self.servable, request).await?;
         let bytes = outputs.values().map(Tensor::size_bytes).sum();
         let method = self.method.clone();
         offload(bytes, move || method.answer(&outputs, count)).await

@@ -119,11 +119,36 @@ async fn each_failure_has_its_status_and_the_connection_lives_on() {
 async fn a_request_that_takes_too_long_times_out() {
     let (entered, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let stub = Stub::new("slow", &[("x", DType::F32)], Act::Wait { entered, go });
-    let limits = Limits { default_deadline: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::with(Stubs::default().with(stub), limits).await;
+    let rest_deadline = Some(Duration::from_millis(50));
+    let server =
+        Server::with(Stubs::default().with(stub), Limits { rest_deadline, ..Limits::default() })
+            .await;
     let answer = server.http().await.predict("slow", "{\"inputs\":1}").await;
     let expected = (504, "Timed out waiting for notification".to_owned());
     assert_eq!((answer.status, answer.error()), expected);
+}
+
+#[tokio::test]
+async fn without_a_deadline_an_answer_is_waited_for_and_a_body_is_not() {
+    let (entered, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let act = Act::Wait { entered: entered.clone(), go: go.clone() };
+    let stub = Stub::new("slow", &[("x", DType::F32)], act);
+    let default_deadline = Duration::from_millis(100);
+    let limits = Limits { rest_deadline: None, default_deadline, ..Limits::default() };
+    let server = Server::with(Stubs::default().with(stub), limits).await;
+    let mut http = server.http().await;
+    let later = async {
+        entered.acquire().await.unwrap().forget();
+        // Longer than the deadline of all others.
+        tokio::time::sleep(default_deadline * 2).await;
+        go.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(http.predict("slow", "{\"inputs\":1}"), later);
+    assert_eq!(answer.status, 200);
+    let mut http = server.http().await;
+    let path = "/v1/models/slow:predict";
+    http.send(format!("POST {path} HTTP/1.1\r\nContent-Length: 100\r\n\r\n{{")).await;
+    assert_eq!(http.answer(false).await.unwrap().status, 504);
 }
 
 #[tokio::test]

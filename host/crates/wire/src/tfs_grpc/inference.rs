@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ingle_types::{Deadline, Servable, ServeError, Signature};
+use ingle_types::{Deadline, Limits, Servable, ServeError, Signature};
 use prost::Message as _;
 
 use super::predict::version;
@@ -79,18 +79,38 @@ async fn one<M: Method>(
     message: Bytes,
     method: impl FnOnce(&Signature) -> Result<M, ServeError>,
 ) -> Result<(pb::ModelSpec, M::Answer), ServeError> {
+    let (asked, input) = read(message)?;
+    let (model, signature) = spec::read(asked)?;
+    let servable = call.resolve(&model)?;
+    let task = Task::new(&servable, signature, UNKNOWN_SIGNATURE, method)?;
+    let examples = examples(&wire.limits, input).await?;
+    let answer = task.run(Some(call), &examples, wire.limits.request_bytes, deadline).await?;
+    call.examples(examples.len());
+    Ok((answered_by(model.name, &*servable, task.name), answer))
+}
+
+/// Answers a recorded request; whichever model it names, `servable` is asked.
+pub(super) async fn replay<M: Method>(
+    servable: &Arc<dyn Servable>,
+    limits: &Limits,
+    message: Bytes,
+    method: impl FnOnce(&Signature) -> Result<M, ServeError>,
+) -> Result<(), ServeError> {
+    let (asked, input) = read(message)?;
+    let signature = asked.unwrap_or_default().signature_name;
+    let task = Task::new(servable, signature, UNKNOWN_SIGNATURE, method)?;
+    let examples = examples(limits, input).await?;
+    task.run(None, &examples, limits.request_bytes, Deadline::NONE).await.map(drop)
+}
+
+/// The `ModelSpec` of a request and its `Input`.
+fn read(message: Bytes) -> Result<(Option<pb::ModelSpec>, Bytes), ServeError> {
     let mut asked: Option<pb::ModelSpec> = None;
     let input = split(message, |spec| {
         let merged = asked.get_or_insert_default().merge(spec);
         merged.map_err(|e| unary::invalid("the ModelSpec cannot be parsed").with_source(e))
     })?;
-    let (model, signature) = spec::read(asked)?;
-    let servable = call.resolve(&model)?;
-    let task = Task::new(&servable, signature, UNKNOWN_SIGNATURE, method)?;
-    let examples = examples(wire, input).await?;
-    let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
-    call.examples(examples.len());
-    Ok((answered_by(model.name, &*servable, task.name), answer))
+    Ok((asked, input))
 }
 
 /// The `Input` of a request, which is its field 2; `first` gets what is in field 1.
@@ -110,8 +130,8 @@ pub(super) fn split(
     Ok(input.finish())
 }
 
-pub(super) async fn examples(wire: &Wire, input: Bytes) -> Result<Arc<Examples>, ServeError> {
-    let limit = wire.limits.request_bytes;
+pub(super) async fn examples(limits: &Limits, input: Bytes) -> Result<Arc<Examples>, ServeError> {
+    let limit = limits.request_bytes;
     let examples = offload(input.len(), move || Ok(Examples::read(input, limit)?)).await?;
     Ok(Arc::new(examples))
 }

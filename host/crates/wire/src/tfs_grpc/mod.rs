@@ -8,6 +8,7 @@ mod multi_inference;
 mod predict;
 mod reflection;
 mod reload;
+mod replay;
 mod spec;
 mod standard;
 mod status;
@@ -18,6 +19,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use ingle_types::{Code, ServeError, Stage};
+
+pub(crate) use replay::replay;
 
 use crate::Wire;
 use crate::body::{Reply, discard};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ingle_types::{Code, Deadline, Servable, ServeError, Signature, Stage, TensorMap};
+use ingle_types::{Code, Deadline, Limits, Servable, ServeError, Signature, Stage, TensorMap};
 use pb::inference_result::Result as Answer;
 
 use super::inference::{answered_by, examples, split};
@@ -29,16 +29,49 @@ pub(super) async fn answer(
     let first = asked.first().and_then(|task| task.model_spec.clone());
     let (model, _) = spec::read(Some(first.unwrap_or_default()))?;
     let servable = call.resolve(&model)?;
-    let tasks = tasks(&servable, asked, &model.name)?;
-    let examples = examples(wire, input).await?;
-    let mut results = Vec::new();
+    let (count, answers) =
+        run(Some(call), &servable, asked, &model.name, input, &wire.limits, deadline).await?;
+    call.examples(count);
+    let result = |(signature, answer)| {
+        let spec = answered_by(model.name.clone(), &*servable, signature);
+        pb::InferenceResult { model_spec: Some(spec), result: Some(answer) }
+    };
+    unary::encode(&pb::MultiInferenceResponse {
+        results: answers.into_iter().map(result).collect(),
+    })
+}
+
+/// Answers a recorded request; whichever model it names, `servable` is asked.
+pub(super) async fn replay(
+    servable: &Arc<dyn Servable>,
+    limits: &Limits,
+    message: Bytes,
+) -> Result<(), ServeError> {
+    let (asked, input) = read(message, limits.tensors_per_request)?;
+    let first = asked.first().and_then(|task| task.model_spec.as_ref());
+    let model = first.map(|spec| spec.name.clone()).unwrap_or_default();
+    run(None, servable, asked, &model, input, limits, Deadline::NONE).await.map(drop)
+}
+
+/// How many examples there were; the effective names of the signatures, and what they
+/// answer.
+async fn run(
+    call: Option<&Call>,
+    servable: &Arc<dyn Servable>,
+    asked: Vec<pb::InferenceTask>,
+    model: &str,
+    input: Bytes,
+    limits: &Limits,
+    deadline: Deadline,
+) -> Result<(usize, Vec<(String, Answer)>), ServeError> {
+    let tasks = tasks(servable, asked, model)?;
+    let examples = examples(limits, input).await?;
+    let mut answers = Vec::new();
     for task in tasks {
-        let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
-        let spec = answered_by(model.name.clone(), &*servable, task.name);
-        results.push(pb::InferenceResult { model_spec: Some(spec), result: Some(answer) });
+        let answer = task.run(call, &examples, limits.request_bytes, deadline).await?;
+        answers.push((task.name, answer));
     }
-    call.examples(examples.len());
-    unary::encode(&pb::MultiInferenceResponse { results })
+    Ok((examples.len(), answers))
 }
 
 /// At most `most` tasks, and the input.

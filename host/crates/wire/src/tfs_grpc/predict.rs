@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::{spec, unary};
 use crate::Wire;
 use crate::budget::Budget;
-use crate::call::Call;
+use crate::call::{Call, ask};
 use crate::inference::effective;
 use crate::proto::tensorflow::serving as pb;
 use crate::protobuf::{Fields, Value, WireError, text};
@@ -21,25 +21,11 @@ pub(super) async fn answer(
     deadline: Deadline,
     message: Bytes,
 ) -> Result<Bytes, ServeError> {
-    let request = Request::read(message, &wire.limits)?;
-    let (model, signature) = spec::read(request.spec)?;
+    let mut request = Request::read(message, &wire.limits)?;
+    let (model, signature) = spec::read(request.spec.take())?;
     let servable = call.resolve(&model)?;
     let signature = effective(&*servable, signature);
-    let known = servable.signatures().get(&signature).ok_or_else(|| {
-        let message = format!("Serving signature key \"{signature}\" not found.");
-        ServeError::new(Code::FailedPrecondition, Stage::Route, message)
-    })?;
-    // In TensorFlow Serving's order, so that of several faults the same one is told.
-    known.check_names(&request.inputs).map_err(refused)?;
-    let inputs = tensors(request.inputs, &wire.limits)?;
-    known.check_output_filter(&request.output_filter).map_err(refused)?;
-    let asked = PredictRequest {
-        signature: signature.clone(),
-        inputs,
-        output_filter: request.output_filter,
-        deadline,
-    };
-    let outputs = call.predict(&*servable, asked).await?;
+    let outputs = run(Some(call), &*servable, &signature, request, &wire.limits, deadline).await?;
     let spec = pb::ModelSpec {
         name: model.name,
         version_choice: version(&*servable),
@@ -50,6 +36,43 @@ pub(super) async fn answer(
         model_spec: Some(spec),
         outputs: outputs.iter().map(|(name, tensor)| (name.clone(), encode(tensor))).collect(),
     })
+}
+
+/// Answers a recorded request; whichever model it names, `servable` is asked.
+pub(super) async fn replay(
+    servable: &dyn Servable,
+    limits: &Limits,
+    message: Bytes,
+) -> Result<(), ServeError> {
+    let mut request = Request::read(message, limits)?;
+    let signature = request.spec.take().unwrap_or_default().signature_name;
+    let signature = effective(servable, signature);
+    run(None, servable, &signature, request, limits, Deadline::NONE).await.map(drop)
+}
+
+async fn run(
+    call: Option<&Call>,
+    servable: &dyn Servable,
+    signature: &str,
+    request: Request,
+    limits: &Limits,
+    deadline: Deadline,
+) -> Result<TensorMap, ServeError> {
+    let known = servable.signatures().get(signature).ok_or_else(|| {
+        let message = format!("Serving signature key \"{signature}\" not found.");
+        ServeError::new(Code::FailedPrecondition, Stage::Route, message)
+    })?;
+    // In TensorFlow Serving's order, so that of several faults the same one is told.
+    known.check_names(&request.inputs).map_err(refused)?;
+    let inputs = tensors(request.inputs, limits)?;
+    known.check_output_filter(&request.output_filter).map_err(refused)?;
+    let request = PredictRequest {
+        signature: signature.to_owned(),
+        inputs,
+        output_filter: request.output_filter,
+        deadline,
+    };
+    ask(call, servable, request).await
 }
 
 fn refused(error: SignatureError) -> ServeError {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use hyper::body::Body;
-use ingle_types::{Code, ServeError, Stage};
+use ingle_types::{Code, Limits, ServeError, Stage};
 
 use crate::body::{BodyError, collect};
 use crate::share::Exceeded;
@@ -17,10 +17,11 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// A body that trickles is given up after the default deadline, whatever that of REST.
     pub(super) async fn read<B>(
         headers: &HeaderMap,
         body: B,
-        limit: usize,
+        limits: &Limits,
     ) -> Result<Self, ServeError>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -30,7 +31,13 @@ impl Encoded {
             .get_all(CONTENT_ENCODING)
             .iter()
             .any(|value| value.as_bytes().windows(4).any(|word| word == b"gzip"));
-        let bytes = collect(body, limit, None).await.map_err(|error| match error {
+        let limit = limits.request_bytes;
+        let body = tokio::time::timeout(limits.default_deadline, collect(body, limit, None));
+        let body = body.await.map_err(|_| {
+            let message = "the request's body did not arrive in time";
+            ServeError::new(Code::DeadlineExceeded, Stage::Decode, message)
+        })?;
+        let bytes = body.map_err(|error| match error {
             BodyError::TooLarge => too_large(limit),
             BodyError::Exceeded(error) => exceeded(error),
             BodyError::Broken(cause) => {

@@ -66,7 +66,7 @@ async fn run<M: Method>(
     let servable = call.resolve(&model)?;
     let task = Task::new(&servable, signature, UNKNOWN_SIGNATURE, method)?;
     let examples = Arc::new(examples);
-    let answer = task.run(call, &examples, wire.limits.request_bytes, deadline).await?;
+    let answer = task.run(Some(call), &examples, wire.limits.request_bytes, deadline).await?;
     call.examples(examples.len());
     Ok((answer, examples))
 }

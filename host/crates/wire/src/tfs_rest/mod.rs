@@ -122,19 +122,19 @@ where
     B: Body<Data = Bytes> + Unpin + Send,
     B::Error: Error + Send + Sync + 'static,
 {
-    let deadline = Deadline::after(wire.limits.default_deadline);
+    let deadline = wire.limits.rest_deadline.map_or(Deadline::NONE, Deadline::after);
     let work = async {
         match route {
             Route::Predict(model) => {
-                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                let body = body::Encoded::read(headers, body, &wire.limits).await?;
                 predict::answer(wire, call, model, body, deadline).await
             }
             Route::Classify(model) => {
-                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                let body = body::Encoded::read(headers, body, &wire.limits).await?;
                 inference::classify(wire, call, model, body, deadline).await
             }
             Route::Regress(model) => {
-                let body = body::Encoded::read(headers, body, wire.limits.request_bytes).await?;
+                let body = body::Encoded::read(headers, body, &wire.limits).await?;
                 inference::regress(wire, call, model, body, deadline).await
             }
             Route::Metadata(model) => {

@@ -57,7 +57,8 @@ impl Keeper {
 
     fn swap_plugins(&self, loaded: &Loaded, view: View) {
         let (model, version) = (&self.name, loaded.version);
-        match assemble(&self.shared, view.clone(), &loaded.program, &loaded.bundle) {
+        let batching = loaded.batching.as_ref();
+        match assemble(&self.shared, view.clone(), &loaded.program, &loaded.bundle, batching) {
             Ok((pipelines, follow)) => {
                 let before = loaded.pipelines.load_full();
                 for (plugin, now) in &pipelines.uses {
