@@ -67,7 +67,9 @@ fn main() -> ExitCode {
     if let Some(status) = config::restart_with_larger_stacks(config.device) {
         return status;
     }
-    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = runtime::Builder::new_multi_thread();
+    runtime.enable_all().thread_stack_size(ingle_serving::REQUEST_STACK_BYTES);
+    let runtime = match runtime.build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(EXIT_UNAVAILABLE, &anyhow::anyhow!("cannot start threads: {e}")),
     };

@@ -108,7 +108,10 @@ fn without_unknown(mut line: Vec<String>) -> Result<(Cli, Vec<String>), clap::Er
 fn unknown_argument(error: &clap::Error, line: &[String]) -> Option<usize> {
     let kind = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
-        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        // A word after flags is taken for a command that cannot have them.
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            ContextKind::InvalidSubcommand
+        }
         _ => return None,
     };
     let Some(ContextValue::String(named)) = error.get(kind) else { return None };

@@ -22,9 +22,13 @@ pub(crate) fn restart_with_larger_stacks(device: DeviceChoice) -> Option<ExitCod
     if enough || !matches!(device, DeviceChoice::Vulkan(_)) {
         return None;
     }
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "ingle".into());
     let failed = match env::current_exe() {
         Ok(this) => Command::new(this)
-            .args(env::args_os().skip(1))
+            // By its name it knows what its flags mean.
+            .arg0(name)
+            .args(arguments)
             .env(MIN_STACK, VULKAN_STACK_BYTES.to_string())
             .exec(),
         Err(error) => error,

@@ -122,7 +122,7 @@ mod tests {
         let lines: [&str; 14] = [
             "no digest",
             &format!("{ABC} one-blank"),
-            &format!("{ABC}"),
+            ABC,
             &format!("{ABC}  "),
             &format!("{}  short", &ABC[1..]),
             &format!("g{}  no-digit", &ABC[1..]),

@@ -10,6 +10,7 @@ use ingle_plugins::{InitOptions, Plugin, PluginError, PluginInfo};
 use ingle_types::{BatchingParameters, Code, Signature, TensorSpec, Version};
 
 use crate::examples::{with_batch, without_batch};
+use crate::pace::Pace;
 use crate::pipeline::Pipeline;
 use crate::plugin_repository::{PluginRepository, RepositoryError, View};
 
@@ -116,6 +117,7 @@ impl<'a> Assembly<'a> {
             admission: self.batching.map(Admission::new),
             preprocess: preprocess.map(Arc::new),
             postprocess: postprocess.map(Arc::new),
+            pace: Pace::default(),
             times: OnceLock::new(),
         })
     }

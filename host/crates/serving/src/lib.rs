@@ -14,6 +14,7 @@ mod batching;
 mod board;
 mod examples;
 mod manager;
+mod pace;
 mod pipeline;
 mod plugin_repository;
 mod servable;
@@ -24,5 +25,5 @@ pub use manager::{
     Manager, ManagerConfig, ModelConfig, ModelList, ModelReport, Models, Operator, OperatorError,
     ReloadError, RetryPolicy, VersionPolicy, VersionReport,
 };
-pub use pipeline::Executors;
+pub use pipeline::{Executors, REQUEST_STACK_BYTES};
 pub use plugin_repository::PluginRepository;

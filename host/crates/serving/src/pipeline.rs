@@ -1,7 +1,7 @@
 //! The life of a request behind its handle: preprocess → run → postprocess.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, slice};
 
 use bytes::Bytes;
@@ -11,19 +11,26 @@ use ingle_plugins::{CallContext, PluginError, Postprocessor, Preprocessor};
 use ingle_telemetry::{Metrics, StageTimes};
 use ingle_types::{
     Code, Deadline, Dim, Limits, PredictRequest, ServeError, Signature, SignatureError, Stage,
-    TensorMap, TensorSpec,
+    Tensor, TensorMap, TensorSpec,
 };
 
 use crate::examples::{Examples, can_batch, join, stack, unstack};
+use crate::pace::Pace;
 use crate::servable::Call;
 
-/// The threads on which requests run. Async threads only wait for them.
+/// The threads on which requests run. Async threads wait for them, and run themselves what
+/// is quick.
 pub struct Executors {
+    /// Whether async threads have the stack that programs need.
+    run_here: bool,
     engine: Workers,
     plugins: Workers,
     limits: Arc<Limits>,
     metrics: Metrics,
 }
+
+/// Stack of the threads that requests are on, which quick models may run on.
+pub const REQUEST_STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Sandboxed code runs on the caller's stack, below the host's own frames.
 const PLUGIN_HOST_STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -48,6 +55,7 @@ impl Executors {
         };
         let plugin_stack = limits.plugin_stack_bytes + PLUGIN_HOST_STACK_BYTES;
         Ok(Self {
+            run_here: engine_stack_bytes <= REQUEST_STACK_BYTES,
             engine: workers("engine", engine_threads, engine_stack_bytes)?,
             plugins: workers("plugin", plugin_threads, plugin_stack)?,
             limits,
@@ -66,6 +74,7 @@ pub(crate) struct Pipeline {
     pub(crate) admission: Option<Admission>,
     pub(crate) preprocess: Option<Arc<Preprocessor>>,
     pub(crate) postprocess: Option<Arc<Postprocessor>>,
+    pub(crate) pace: Pace,
     /// Set by the first request.
     pub(crate) times: OnceLock<StageTimes>,
 }
@@ -220,6 +229,11 @@ impl Pipeline {
         let size = || task_size(self.program.signature(), &inputs);
         let place = self.admission.as_ref().map(|admission| admission.admit(size())).transpose();
         let place = place.map_err(not_admitted)?;
+        let bytes = inputs.values().map(Tensor::size_bytes).sum();
+        // With batching requests are to meet in the queue.
+        if executors.run_here && place.is_none() && self.pace.is_quick(bytes) {
+            return self.run_here(times, &inputs, &outputs);
+        }
         let program = self.program.clone();
         let queued = Instant::now();
         let run = move || {
@@ -231,6 +245,23 @@ impl Pipeline {
         let answer = executors.engine.run(deadline, run).await;
         let (answer, waited, elapsed) = answer.map_err(|e| queue_error(e, Stage::Run))?;
         times.observe(Stage::Queue, Some(waited));
+        times.observe(Stage::Run, Some(elapsed));
+        self.pace.ran_on_worker(bytes, elapsed);
+        answer.map_err(run_error)
+    }
+
+    /// Runs what is over before a worker would have begun.
+    fn run_here(
+        &self,
+        times: &StageTimes,
+        inputs: &TensorMap,
+        outputs: &[String],
+    ) -> Result<TensorMap, ServeError> {
+        let begun = Instant::now();
+        let answer = self.program.run(inputs, outputs);
+        let elapsed = begun.elapsed();
+        self.pace.ran_here(elapsed);
+        times.observe(Stage::Queue, Some(Duration::ZERO));
         times.observe(Stage::Run, Some(elapsed));
         answer.map_err(run_error)
     }

@@ -9,6 +9,7 @@ pub(super) fn classic(text: &mut String, openmetrics: &str) {
         let mut words = line.splitn(4, ' ');
         let (keyword, name) = match (words.next(), words.next(), words.next()) {
             (Some("#"), Some(keyword), Some(name)) => (keyword, name),
+            (Some("#"), Some("EOF"), None) => continue,
             _ => {
                 text.push_str(line);
                 text.push('\n');

@@ -63,7 +63,7 @@ fn latencies_have_tensorflow_servings_edges() {
         text.lines().filter_map(|line| line.strip_prefix(bucket)?.split('"').next()).collect();
     assert_eq!(edges.len(), 34);
     assert_eq!(edges[..6], ["10", "18", "32.4", "58.32", "104.976", "188.957"]);
-    assert_eq!(edges[31..], ["8.19312e+08", "1.47476e+09", "+Inf"]);
+    assert_eq!(edges[31..], ["8.19309e+08", "1.47476e+09", "+Inf"]);
 }
 
 #[test]

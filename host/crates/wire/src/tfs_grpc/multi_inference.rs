@@ -11,7 +11,7 @@ use super::inference::{answered_by, examples, split};
 use super::{spec, unary};
 use crate::Wire;
 use crate::call::Call;
-use crate::inference::{Classifier, Method, Regressor, Task};
+use crate::inference::{Classifier, Examples, Method, Regressor, Task};
 use crate::proto::tensorflow::serving as pb;
 
 const CLASSIFY: &str = "tensorflow/serving/classify";
@@ -29,9 +29,10 @@ pub(super) async fn answer(
     let first = asked.first().and_then(|task| task.model_spec.clone());
     let (model, _) = spec::read(Some(first.unwrap_or_default()))?;
     let servable = call.resolve(&model)?;
-    let (count, answers) =
-        run(Some(call), &servable, asked, &model.name, input, &wire.limits, deadline).await?;
-    call.examples(count);
+    let tasks = tasks(&servable, asked, &model.name)?;
+    let examples = examples(&wire.limits, input).await?;
+    let answers = run(Some(call), tasks, &examples, &wire.limits, deadline).await?;
+    call.examples(examples.len());
     let result = |(signature, answer)| {
         let spec = answered_by(model.name.clone(), &*servable, signature);
         pb::InferenceResult { model_spec: Some(spec), result: Some(answer) }
@@ -50,28 +51,25 @@ pub(super) async fn replay(
     let (asked, input) = read(message, limits.tensors_per_request)?;
     let first = asked.first().and_then(|task| task.model_spec.as_ref());
     let model = first.map(|spec| spec.name.clone()).unwrap_or_default();
-    run(None, servable, asked, &model, input, limits, Deadline::NONE).await.map(drop)
+    let tasks = tasks(servable, asked, &model)?;
+    let examples = examples(limits, input).await?;
+    run(None, tasks, &examples, limits, Deadline::NONE).await.map(drop)
 }
 
-/// How many examples there were; the effective names of the signatures, and what they
-/// answer.
+/// The effective names of the signatures, and what they answer.
 async fn run(
     call: Option<&Call>,
-    servable: &Arc<dyn Servable>,
-    asked: Vec<pb::InferenceTask>,
-    model: &str,
-    input: Bytes,
+    tasks: Vec<Task<Either>>,
+    examples: &Arc<Examples>,
     limits: &Limits,
     deadline: Deadline,
-) -> Result<(usize, Vec<(String, Answer)>), ServeError> {
-    let tasks = tasks(servable, asked, model)?;
-    let examples = examples(limits, input).await?;
+) -> Result<Vec<(String, Answer)>, ServeError> {
     let mut answers = Vec::new();
     for task in tasks {
-        let answer = task.run(call, &examples, limits.request_bytes, deadline).await?;
+        let answer = task.run(call, examples, limits.request_bytes, deadline).await?;
         answers.push((task.name, answer));
     }
-    Ok((examples.len(), answers))
+    Ok(answers)
 }
 
 /// At most `most` tasks, and the input.
