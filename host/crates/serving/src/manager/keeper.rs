@@ -143,9 +143,20 @@ impl Keeper {
         };
         if config.base_path != self.source.base_path() {
             self.source = ModelSource::new(config.base_path);
+            self.forget_failures();
         }
         self.labels = config.labels;
         self.versions.set_policy(config.policy);
+    }
+
+    /// What failed was of another folder.
+    fn forget_failures(&mut self) {
+        for version in self.versions.known() {
+            self.versions.retry(version);
+        }
+        self.attempts.clear();
+        self.due.clear();
+        self.without_plugins.clear();
     }
 
     /// Takes out of service what an operator wants, or lets it be served again; what has
