@@ -113,7 +113,7 @@ impl Bundle {
     }
 
     fn optional(&self, file: &str, limit: u64) -> Result<Option<Bytes>, BundleError> {
-        match self.files.read_bounded(file, limit) {
+        match self.files.read_part(file, limit) {
             Err(BundleError::Missing { .. }) => Ok(None),
             content => content.map(Some),
         }
@@ -126,13 +126,7 @@ impl Bundle {
     /// Where the name leads outside of the bundle, or the file is missing, too large
     /// or not what its digest says.
     pub fn read_file(&self, file: &str) -> Result<Bytes, BundleError> {
-        self.files.read_bounded(file, self.files.left).map_err(|e| match e {
-            // Neither named nor there: it is no part of the bundle.
-            BundleError::Arriving { .. } if !self.files.dir.exists(file) => {
-                BundleError::Missing { file: file.to_owned() }
-            }
-            e => e,
-        })
+        self.files.read_part(file, self.files.left)
     }
 
     /// Lets go of the files' content, which a loaded program does not need.
@@ -210,6 +204,17 @@ impl Files {
         let content = self.read_bounded(file, limit.min(self.left))?;
         self.left -= content.len() as u64;
         Ok(content)
+    }
+
+    /// Reads what may be missing.
+    fn read_part(&self, file: &str, limit: u64) -> Result<Bytes, BundleError> {
+        self.read_bounded(file, limit).map_err(|e| match e {
+            // Neither named nor there: it is no part of the bundle.
+            BundleError::Arriving { .. } if !self.dir.exists(file) => {
+                BundleError::Missing { file: file.to_owned() }
+            }
+            e => e,
+        })
     }
 
     fn read_bounded(&self, file: &str, limit: u64) -> Result<Bytes, BundleError> {

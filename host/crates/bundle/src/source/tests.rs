@@ -157,6 +157,23 @@ fn with_sums_what_is_not_named_is_not_read() {
 }
 
 #[test]
+fn with_sums_what_may_be_missing_may_be_missing() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "1/model.onnx", "abc");
+    write(root.path(), "1/MANIFEST.sha256", format!("{ABC}  model.onnx\n"));
+    let limits = Limits::default();
+    let optional = || {
+        let bundle = read(root.path()).unwrap();
+        (bundle.warm_up_requests(&limits), bundle.batching_parameters(&limits))
+    };
+    assert!(matches!(optional(), (Ok(None), Ok(None))));
+    write(root.path(), "1/assets.extra/tf_serving_warmup_requests", "not named");
+    write(root.path(), "1/batching_params.pbtxt", "not named");
+    let (warm_up, batching) = optional();
+    assert!(warm_up.is_err() && batching.is_err());
+}
+
+#[test]
 fn with_sums_files_are_read_once() {
     let root = tempfile::tempdir().unwrap();
     let sums = format!("{ABC}  model.onnx\n{NOTHING}  deep/weights.bin\n");
