@@ -231,7 +231,9 @@ impl Pipeline {
         let place = place.map_err(not_admitted)?;
         let bytes = inputs.values().map(Tensor::size_bytes).sum();
         // With batching requests are to meet in the queue.
-        if executors.run_here && place.is_none() && self.pace.is_quick(bytes) {
+        let here = executors.run_here && place.is_none() && self.pace.is_quick(bytes);
+        // The queue refuses what is late.
+        if here && !deadline.passed() {
             return self.run_here(times, &inputs, &outputs);
         }
         let program = self.program.clone();

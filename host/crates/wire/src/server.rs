@@ -403,9 +403,11 @@ async fn speak_grpc(wire: Wire, stream: Stream, stop: Stop, answers: Answers) {
     let Some(stream) = preface(stream, &limits, &stop).await else { return };
     let stopping = stop.clone();
     let allowance = Allowance::new(limits.connection_bytes);
+    // HTTP/2 tells by itself which streams have begun.
+    let arrivals = Arrivals::default();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (wire, stop) = (wire.clone(), stopping.clone());
-        let open = wire.requests.begin(Arrivals::default());
+        let open = wire.requests.begin(arrivals.clone());
         let watch = Watch::new(answers.clone());
         let share = Share::of(&allowance);
         request.extensions_mut().insert(share.clone());
